@@ -1,0 +1,344 @@
+"""Configuration: TOML files laid over ``conf/base.toml``, checked key by key, frozen.
+
+``conf/base.toml`` is the only place that holds defaults; the dataclasses below hold types, ranges and choices.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import re
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from fm_spark.errors import ConfigError
+
+Auto = Literal["auto"]
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _limits(
+    least: float | None = None, most: float | None = None, above: float | None = None, choices: Sequence[str] = ()
+) -> Any:
+    """Dataclass field with a legal range (inclusive ``least``/``most``, exclusive ``above``) or choices."""
+    return field(metadata={"least": least, "most": most, "above": above, "choices": tuple(choices)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Which run the rows belong to."""
+
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputConfig:
+    """Where the interactions are and how to read them."""
+
+    path: str
+    format: str = _limits(choices=("auto", "movielens", "csv", "parquet", "delta"))
+    bad_rows: str = _limits(choices=("fail", "drop"))
+    user_column: str
+    item_column: str
+    time_column: str
+    value_column: str
+    weight_column: str
+    id_type: str = _limits(choices=("auto", "integer", "string"))
+    time_unit: str = _limits(choices=("seconds", "milliseconds", "timestamp"))
+    delimiter: str
+    value_range: list[float]
+    items_path: str
+    items_id_column: str
+    items_title_column: str
+    items_genres_column: str
+    items_year_column: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TablesConfig:
+    """Where the Delta tables live."""
+
+    root: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventsConfig:
+    """How interactions become labelled, split events."""
+
+    positive_threshold: float
+    split: str = _limits(choices=("user_time", "global_time", "random"))
+    test_fraction: float = _limits(above=0.0, most=0.9)
+    min_positives: int = _limits(least=2)
+    seed: int = _limits(least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The factorization machine and how it is trained."""
+
+    loss: str = _limits(choices=("softmax",))
+    k: int = _limits(least=1, most=1024)
+    epochs: int = _limits(least=1)
+    learning_rate: float | Auto = _limits(above=0.0)
+    learning_rate_decay: float | Auto = _limits(above=0.0, most=1.0)
+    l2: float | Auto = _limits(least=0.0)
+    l2_bias: float = _limits(least=0.0)
+    batch_size: int | Auto = _limits(least=1)
+    negatives: int | Auto = _limits(least=1)
+    negatives_power: float = _limits(least=0.0, most=1.0)
+    decays: list[float] | Auto = _limits(above=0.0, most=0.9999)
+    target_decay: float | Auto = _limits(least=0.0, most=0.99)
+    genres: bool
+    init_std: float = _limits(above=0.0)
+    local_steps: str = _limits(choices=("on", "off"))
+    blocks: int | Auto = _limits(least=1)
+    rounds: int | Auto = _limits(least=1)
+    trust_region: float = _limits(least=0.0)
+    validation_fraction: float = _limits(above=0.0, most=0.9)
+    validation_users: int = _limits(least=1)
+    validation_metric: str = _limits(choices=("ndcg_at_10", "recall_at_20"))
+    patience: int = _limits(least=1)
+    tune_seconds: float = _limits(least=0.0)
+    refit: bool
+    seed: int = _limits(least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommendConfig:
+    """The top-N lists."""
+
+    n: int = _limits(least=1)
+    exclude_seen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """The item clusters."""
+
+    k: int | Auto = _limits(least=2)
+    k_candidates: list[int] = _limits(least=2)
+    min_count: int = _limits(least=0)
+    max_iter: int = _limits(least=1)
+    seed: int = _limits(least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """What the summary at the end of a run shows."""
+
+    users: int = _limits(least=0)
+    clusters: int = _limits(least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The whole configuration of a run; one attribute a section."""
+
+    run: RunConfig
+    input: InputConfig
+    tables: TablesConfig
+    events: EventsConfig
+    train: TrainConfig
+    recommend: RecommendConfig
+    cluster: ClusterConfig
+    report: ReportConfig
+
+    def to_json(self) -> str:
+        """The effective configuration as JSON with sorted keys; stored with every model."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def digest(self) -> str:
+        """First 12 hex digits of the sha256 of :meth:`to_json`."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+
+_SECTIONS: dict[str, type[Any]] = {name: hint for name, hint in get_type_hints(Config).items() if name != "return"}
+BASE_FILE = Path(__file__).resolve().parent.parent / "conf" / "base.toml"
+
+
+def known_keys() -> list[str]:
+    """Every ``section.key`` that a configuration may hold, in the order of ``conf/base.toml``."""
+    return [f"{section}.{f.name}" for section, cls in _SECTIONS.items() for f in fields(cls)]
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Reads ``conf/base.toml``, lays ``path`` and then every ``section.key=value`` of ``overrides`` on top.
+
+    Args:
+        path: a TOML file with any subset of the keys; ``None`` uses the defaults alone.
+        overrides: ``section.key=value`` strings; the value is TOML (``0.1``, ``true``, ``[1, 2]``), and a word that
+            is not valid TOML is taken as a string.
+
+    Raises:
+        ConfigError: missing or unreadable file, unknown key, wrong type or value out of range.
+    """
+    values = _read_toml(BASE_FILE)
+    _check_known(values, str(BASE_FILE.name))
+    if path is not None:
+        layer = _read_toml(Path(path))
+        _check_known(layer, str(path))
+        _overlay(values, layer)
+    for text in overrides:
+        layer = _parse_override(text)
+        _check_known(layer, "--set")
+        _overlay(values, layer)
+    return _build(values)
+
+
+def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the configuration file {path} ({error.strerror}); give an existing TOML file with --config, "
+            "for example conf/local.toml"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _parse_override(text: str) -> dict[str, dict[str, Any]]:
+    key, separator, raw = text.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not separator or not dot or not name:
+        raise ConfigError(f"--set {text!r} is not of the form section.key=value, for example recommend.n=10")
+    raw = raw.strip()
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    return {section: {name: value}}
+
+
+def _check_known(values: Mapping[str, Any], origin: str) -> None:
+    known = known_keys()
+    for section, keys in values.items():
+        if section not in _SECTIONS:
+            hint = _nearest(section, list(_SECTIONS))
+            raise ConfigError(f"unknown section [{section}] in {origin}{hint}; known sections: {', '.join(_SECTIONS)}")
+        if not isinstance(keys, Mapping):
+            raise ConfigError(f"{section} in {origin} must be a section, [{section}], with keys of its own")
+        for name in keys:
+            full = f"{section}.{name}"
+            if full not in known:
+                allowed = ", ".join(f.name for f in fields(_SECTIONS[section]))
+                raise ConfigError(
+                    f"unknown key {full} (value {keys[name]!r}) in {origin}{_nearest(full, known)}; "
+                    f"keys of [{section}]: {allowed}"
+                )
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _overlay(values: dict[str, dict[str, Any]], layer: Mapping[str, Mapping[str, Any]]) -> None:
+    for section, keys in layer.items():
+        values.setdefault(section, {}).update(keys)
+
+
+def _build(values: Mapping[str, Mapping[str, Any]]) -> Config:
+    sections = {}
+    for section, cls in _SECTIONS.items():
+        hints = get_type_hints(cls)
+        given = values.get(section, {})
+        missing = [f.name for f in fields(cls) if f.name not in given]
+        if missing:
+            raise ConfigError(f"{section}.{missing[0]} has no value; conf/base.toml must hold every key")
+        sections[section] = cls(
+            **{f.name: _checked(f"{section}.{f.name}", given[f.name], hints[f.name], f.metadata) for f in fields(cls)}
+        )
+    config = Config(**sections)
+    _check_together(config)
+    return config
+
+
+def _checked(key: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
+    """Returns ``value`` converted to ``hint`` or raises a ConfigError that names the key, value and cure."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    converted = next((c for c in (_convert(value, option) for option in options) if c is not None), None)
+    if converted is None:
+        raise ConfigError(
+            f"{key} = {value!r} has the wrong type; expected {' or '.join(_type_name(option) for option in options)}"
+        )
+    choices = metadata.get("choices") or ()
+    if choices and converted not in choices:
+        hint_text = _nearest(str(converted), list(choices))
+        raise ConfigError(f"{key} = {value!r} is not allowed{hint_text}; allowed: {', '.join(choices)}")
+    if converted != "auto":
+        for number in converted if isinstance(converted, list) else [converted]:
+            _check_range(key, number, metadata)
+    return converted
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    if get_origin(hint) is Literal:
+        return value if value in get_args(hint) and isinstance(value, str) else None
+    if get_origin(hint) is list:
+        (inner,) = get_args(hint)
+        if not isinstance(value, list):
+            return None
+        items = [_convert(v, inner) for v in value]
+        return None if any(i is None for i in items) else items
+    if hint is bool:
+        return value if isinstance(value, bool) else None
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint is str and isinstance(value, str):
+        return value
+    return None
+
+
+def _type_name(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(f'"{v}"' for v in get_args(hint))
+    if get_origin(hint) is list:
+        return f"a list of {_type_name(get_args(hint)[0])}s"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}[hint]
+
+
+def _check_range(key: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return
+    least, most, above = metadata.get("least"), metadata.get("most"), metadata.get("above")
+    too_small = (least is not None and value < least) or (above is not None and value <= above)
+    too_large = most is not None and value > most
+    if too_small or too_large or not math.isfinite(value):
+        parts = [
+            f"at least {least:g}" if least is not None else "",
+            f"above {above:g}" if above is not None else "",
+            f"at most {most:g}" if most is not None else "",
+        ]
+        wanted = " and ".join(p for p in parts if p) or "finite"
+        raise ConfigError(f"{key} = {value!r} is out of range; it must be {wanted}")
+
+
+def _check_together(config: Config) -> None:
+    low_high = config.input.value_range
+    if low_high and (len(low_high) != 2 or low_high[0] >= low_high[1]):
+        raise ConfigError(f"input.value_range = {low_high!r} must be [] or [least, greatest] with least < greatest")
+    if config.run.id and not _RUN_ID.fullmatch(config.run.id):
+        raise ConfigError(
+            f"run.id = {config.run.id!r} may hold letters, digits, '.', '_' and '-' only, 64 at most, "
+            "and starts with a letter or digit"
+        )
+    if not config.input.path.strip():
+        raise ConfigError("input.path is empty; give the folder or file with the events")
+    if not config.tables.root.strip():
+        raise ConfigError("tables.root is empty; give the folder for the tables")
+    if len(config.input.delimiter) != 1:
+        raise ConfigError(f"input.delimiter = {config.input.delimiter!r} must be one character")
+    if config.train.decays == []:
+        raise ConfigError('train.decays = [] leaves no history; give at least one decay or "auto"')
+    if not config.cluster.k_candidates:
+        raise ConfigError("cluster.k_candidates = [] leaves nothing to choose from; give numbers, for example [8, 16]")

@@ -1,0 +1,1 @@
+"""From interaction logs to events: readers, vocabulary, encoding, splits."""
