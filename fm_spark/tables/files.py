@@ -1,0 +1,86 @@
+"""Folders of any file system that Hadoop knows (file, hdfs, s3, ...): what the table store must ask about a path."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+from fm_spark.errors import TableError
+
+_LOCAL = re.compile(r"^file:/*(?=/)")
+
+
+class Folder:
+    """One folder, named by a path or a URI; relative paths start at the working directory of the session."""
+
+    def __init__(self, spark: SparkSession, location: str) -> None:
+        self._spark = spark
+        self._location = location
+
+    def uri(self) -> str:
+        """The location with its scheme, absolute, as Spark and Delta want it.
+
+        Raises:
+            TableError: no file system serves the scheme.
+        """
+        return str(self._call(lambda system, path: system.makeQualified(path).toString()))
+
+    def shown(self) -> str:
+        """The location for people and for readers without a JVM: a plain absolute path when it is a local one."""
+        return _LOCAL.sub("", self.uri())
+
+    def local(self) -> Path | None:
+        """The folder as a local path; None for a folder of another file system."""
+        uri = self.uri()
+        return Path(_LOCAL.sub("", uri)) if uri.startswith("file:") else None
+
+    def exists(self) -> bool:
+        """Whether there is a file or folder."""
+        return bool(self._call(lambda system, path: system.exists(path)))
+
+    def is_empty(self) -> bool:
+        """Whether nothing is there, or a folder that holds nothing."""
+        return not self.exists() or bool(
+            self._call(
+                lambda system, path: system.getFileStatus(path).isDirectory() and not len(system.listStatus(path))
+            )
+        )
+
+    def check_writable(self) -> None:
+        """Makes the folder when it is missing, then writes and removes an empty file in it.
+
+        Raises:
+            TableError: the location is a file, cannot be made or cannot be written.
+        """
+        if self.exists() and not self._call(lambda system, path: system.getFileStatus(path).isDirectory()):
+            raise TableError(f"tables.root = {self.shown()} is a file; set tables.root to a folder")
+        if not self._call(lambda system, path: system.mkdirs(path)):
+            raise self._not_writable("it cannot be created")
+        # an own file, because permission bits say nothing on object stores and on read-only mounts
+        probe = f".fm_spark-probe-{uuid4().hex}"
+        child = Folder(self._spark, f"{self.uri().rstrip('/')}/{probe}")
+        child._call(lambda system, path: system.create(path, True).close())
+        child._call(lambda system, path: system.delete(path, False))
+
+    def _call(self, action: Any) -> Any:
+        """Runs ``action(file_system, path)`` in the JVM."""
+        context = self._spark.sparkContext
+        jvm: Any = context._jvm
+        try:
+            path = jvm.org.apache.hadoop.fs.Path(self._location)
+            return action(path.getFileSystem(context._jsc.hadoopConfiguration()), path)
+        except Py4JJavaError as error:
+            reason = str(error.java_exception.getMessage()).splitlines()[0]
+            raise self._not_writable(reason) from error
+
+    def _not_writable(self, reason: str) -> TableError:
+        who = os.environ.get("USER") or f"uid {os.getuid()}"
+        return TableError(
+            f"cannot use {self._location} for tables ({reason}); set tables.root to a folder that {who} can write"
+        )

@@ -1,0 +1,92 @@
+"""Run ids, and which run and model a job continues."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+
+from pyspark.sql import functions as F
+
+from fm_spark.config import Config
+from fm_spark.errors import TableError
+from fm_spark.tables.contracts import EVENTS, FM_MODEL
+from fm_spark.tables.store import TableStore
+
+PUBLISH, EVALUATION = "publish", "evaluation"
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """One row of ``fm_model``; the fields are its columns."""
+
+    model_version: str
+    run_id: str
+    created_at: datetime
+    purpose: str
+    loss: str
+    k: int
+    w0: float
+    epochs: int
+    decays: list[float]
+    hyperparameters: dict[str, str]
+    metrics: dict[str, float]
+    input_versions: dict[str, int]
+    library_versions: dict[str, str]
+    config: str
+
+
+def new_run_id() -> str:
+    """A name for a new run: the time in UTC and four random hex digits, for example ``20261123T172144Z-3f9a``."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def started_run_id(config: Config) -> str:
+    """The run of the job that begins one (``events``, ``pipeline``): ``run.id``, or a new one."""
+    return config.run.id or new_run_id()
+
+
+def events_run_id(store: TableStore, config: Config) -> str:
+    """The run of the jobs that read the events (``train``): ``run.id``, or the one that wrote the events.
+
+    Raises:
+        TableError: there is no events table, or it is empty.
+    """
+    if config.run.id:
+        return config.run.id
+    row = store.read(EVENTS).select("run_id").first()
+    if row is None:
+        raise TableError(f"{store.path(EVENTS)} is empty; run ./spark-submit.sh events first")
+    return str(row["run_id"])
+
+
+def model_run_id(store: TableStore, config: Config) -> str:
+    """The run of the jobs that read a model: ``run.id``, or that of the newest model that serves readers.
+
+    Raises:
+        TableError: there is no model yet.
+    """
+    return config.run.id or latest_model(store, PUBLISH).run_id
+
+
+def latest_model(store: TableStore, purpose: str, run_id: str = "") -> ModelRecord:
+    """The newest model of a purpose, of one run when ``run_id`` is given.
+
+    Args:
+        purpose: ``publish`` (serves readers) or ``evaluation`` (has not seen the test part).
+
+    Raises:
+        TableError: there is none.
+    """
+    of_run = f" of run {run_id}" if run_id else ""
+    cure = f"run ./spark-submit.sh train{f' --run-id {run_id}' if run_id else ''} first"
+    if not store.exists(FM_MODEL):
+        raise TableError(f"no model yet at {store.path(FM_MODEL)}; {cure}")
+    rows = store.read(FM_MODEL).where(F.col("purpose") == F.lit(purpose))
+    if run_id:
+        rows = rows.where(F.col("run_id") == F.lit(run_id))
+    row = rows.orderBy(F.col("created_at").desc(), F.col("model_version").desc()).first()
+    if row is None:
+        raise TableError(f"no model yet{of_run} with purpose {purpose} at {store.path(FM_MODEL)}; {cure}")
+    values = row.asDict(recursive=True)
+    return ModelRecord(**{f.name: values[f.name] for f in fields(ModelRecord)})

@@ -1,0 +1,296 @@
+"""Reads and writes the tables of the contracts: Delta, atomic, idempotent, readable without a JVM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from delta import DeltaTable
+from delta.exceptions import DeltaConcurrentModificationException
+from pyspark import StorageLevel
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from fm_spark import __version__
+from fm_spark.errors import TableError
+from fm_spark.tables.checks import Found, check_rows
+from fm_spark.tables.contracts import ID, Contract
+from fm_spark.tables.files import Folder
+
+CONTRACT_PROPERTY = "fm_spark.contract"
+WRITTEN_BY = {
+    "events": "events",
+    "vocabulary": "events",
+    "items": "events",
+    "data_quality": "events",
+    "fm_parameters": "train",
+    "fm_model": "train",
+    "training_history": "train",
+    "evaluation": "evaluate",
+    "top_n": "recommend",
+    "item_clusters": "cluster",
+    "cluster_profiles": "cluster",
+    "publications": "publish",
+}
+"""The job that writes each table; named in the message when the table is missing."""
+
+# in-memory bytes of one file: about 30 to 60 MB of Parquet, large enough to scan well, small enough for one task
+_FILE_BYTES = 128 * 2**20
+_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+
+
+class TableStore:
+    """The Delta tables of one root folder, a path or a URI.
+
+    Example:
+        >>> store = TableStore(spark, "warehouse")                          # doctest: +SKIP
+        >>> version = store.write(scores, TOP_N, run_id)                    # doctest: +SKIP
+        >>> store.read(TOP_N, version).where("user_id = 1").show()          # doctest: +SKIP
+    """
+
+    def __init__(self, spark: SparkSession, root: str) -> None:
+        self.spark = spark
+        self._root = Folder(spark, root)
+        self._writable = False
+        self._ours: set[str] = set()
+
+    @property
+    def root(self) -> str:
+        """The root: an absolute path, or a URI for another file system than the local one."""
+        return self._root.shown()
+
+    @property
+    def local_root(self) -> Path | None:
+        """The root as a local path; None when it lies elsewhere (s3://, hdfs://, ...)."""
+        return self._root.local()
+
+    def path(self, contract: Contract) -> str:
+        """Where the table lies, as :attr:`root`."""
+        return f"{self.root.rstrip('/')}/{contract.name}"
+
+    def exists(self, contract: Contract) -> bool:
+        """Whether the table is there.
+
+        Raises:
+            TableError: something else is there: a file, a folder without a Delta table, a table of another program.
+        """
+        if contract.name in self._ours:
+            return True
+        if not Folder(self.spark, f"{self._uri(contract)}/_delta_log").exists():
+            if Folder(self.spark, self._uri(contract)).is_empty():
+                return False
+            raise TableError(
+                f"{self.path(contract)} exists and is not a Delta table; move it away or set another tables.root"
+            )
+        properties = {row["key"]: row["value"] for row in self._show_properties(contract)}
+        if properties.get(CONTRACT_PROPERTY) != contract.name:
+            raise TableError(
+                f"{self.path(contract)} is a Delta table that fm_spark did not write as {contract.name} "
+                f"(no table property {CONTRACT_PROPERTY} = {contract.name}); move it away or set another tables.root"
+            )
+        self._ours.add(contract.name)
+        return True
+
+    def version(self, contract: Contract) -> int:
+        """The newest Delta version of the table.
+
+        Raises:
+            TableError: the table is missing or not ours.
+        """
+        self._require(contract)
+        return int(DeltaTable.forPath(self.spark, self._uri(contract)).history(1).select("version").collect()[0][0])
+
+    def version_of_run(self, contract: Contract, run_id: str) -> int | None:
+        """The newest Delta version that the run committed; None when it committed none.
+
+        Raises:
+            TableError: the table is missing or not ours.
+        """
+        self._require(contract)
+        history = DeltaTable.forPath(self.spark, self._uri(contract)).history()
+        by_run = F.get_json_object("userMetadata", "$.run_id") == F.lit(run_id)
+        newest = history.where(by_run).agg(F.max("version")).collect()[0][0]
+        return None if newest is None else int(newest)
+
+    def read(self, contract: Contract, version: int | None = None) -> DataFrame:
+        """The table, newest or at a Delta version; the contract's columns in order.
+
+        Raises:
+            TableError: the table is missing (the message names the job to run first), is not ours, or has no
+                such version.
+        """
+        self._require(contract)
+        reader = self.spark.read.format("delta")
+        try:
+            if version is not None:
+                reader = reader.option("versionAsOf", version)
+            return reader.load(self._uri(contract)).select(*[f"`{name}`" for name in contract.column_names])
+        except AnalysisException as error:
+            which = "" if version is None else f" at version {version}"
+            raise TableError(
+                f"cannot read table {contract.name}{which} at {self.path(contract)}: {str(error).splitlines()[0]}"
+            ) from error
+
+    def check_writable(self) -> None:
+        """Makes the root when it is missing and proves, once, that it can be written.
+
+        Raises:
+            TableError: the root is a file, or cannot be created or written.
+        """
+        if not self._writable:
+            self._root.check_writable()
+            self._writable = True
+
+    def write(self, rows: DataFrame, contract: Contract, run_id: str) -> int:
+        """Commits rows as the contract's mode says and returns the new Delta version.
+
+        All checks come before the commit, so that an error leaves the last good version. The same rows for the same
+        run id give the same table again. ``append`` leaves out rows whose key is there already.
+
+        Args:
+            rows: at least the contract's columns; others are left out; ``id`` columns are integers or strings.
+
+        Raises:
+            TableError: see :func:`~fm_spark.tables.checks.check_rows`; a column is missing; the root cannot be
+                written; the path holds something else; the ids or types differ from those of the table.
+        """
+        self.check_writable()
+        exists = self.exists(contract)
+        shaped = _shape(rows, contract)
+        if exists:
+            self._check_types(shaped, contract)
+        with _kept(shaped) as kept:
+            found = check_rows(kept, contract, run_id)
+            if exists and contract.mode == "append":
+                kept = self._unknown(kept, contract)
+                if kept.isEmpty():
+                    return self.version(contract)
+            self._commit(_laid_out(kept, contract, found), contract, run_id, exists)
+        self._ours.add(contract.name)
+        return self.version(contract)
+
+    def _uri(self, contract: Contract) -> str:
+        return f"{self._root.uri().rstrip('/')}/{contract.name}"
+
+    def _identifier(self, contract: Contract) -> str:
+        quoted = self._uri(contract).replace("`", "``")
+        return f"delta.`{quoted}`"
+
+    def _show_properties(self, contract: Contract) -> list[T.Row]:
+        try:
+            return self.spark.sql(f"SHOW TBLPROPERTIES {self._identifier(contract)}").collect()
+        except AnalysisException as error:
+            raise TableError(
+                f"{self.path(contract)} is not a Delta table that can be read ({str(error).splitlines()[0]}); "
+                "move it away or set another tables.root"
+            ) from error
+
+    def _require(self, contract: Contract) -> None:
+        if not self.exists(contract):
+            job = WRITTEN_BY[contract.name]
+            raise TableError(f"no table {contract.name} at {self.path(contract)}; run ./spark-submit.sh {job} first")
+
+    def _check_types(self, rows: DataFrame, contract: Contract) -> None:
+        there = {
+            field.name: field.dataType for field in self.spark.read.format("delta").load(self._uri(contract)).schema
+        }
+        for field in rows.schema:
+            old = there.get(field.name)
+            if old is not None and old.simpleString() != field.dataType.simpleString():
+                raise TableError(
+                    f"{self.path(contract)} holds {field.name} as {old.simpleString()}, the new rows have "
+                    f"{field.dataType.simpleString()}; use another tables.root for this input or remove the old tables"
+                )
+
+    def _unknown(self, rows: DataFrame, contract: Contract) -> DataFrame:
+        """The rows whose key is not in the table; a known key with other values is an error."""
+        rest = [c for c in contract.column_names if c not in contract.key and c != "run_id"]
+        there = self.read(contract).select(*contract.key, F.struct(*rest).alias("_there"))
+        both = rows.join(there, on=list(contract.key), how="left")
+        changed = both.where(F.col("_there").isNotNull() & (F.col("_there") != F.struct(*rest)))
+        example = changed.select(*contract.key, *rest, "_there").limit(1).collect()
+        if example:
+            raise TableError(
+                f"table {contract.name} at {self.path(contract)} only grows, and {example[0].asDict(recursive=True)} "
+                "would change a row of it (_there); use another tables.root or remove the old tables"
+            )
+        # the metadata of the columns (their comments) does not survive the join
+        return _shape(both.where(F.col("_there").isNull()), contract)
+
+    def _commit(self, rows: DataFrame, contract: Contract, run_id: str, exists: bool) -> None:
+        note = json.dumps({"run_id": run_id, "table": contract.name, "fm_spark": __version__})
+        try:
+            with _setting(self.spark, _USER_METADATA, note):
+                if not exists:
+                    created = rows.writeTo(self._identifier(contract)).using("delta")
+                    created.tableProperty(CONTRACT_PROPERTY, contract.name).tableProperty(
+                        "comment", contract.comment
+                    ).create()
+                    return
+                writer = rows.write.format("delta").option("mergeSchema", "true")
+                if contract.mode == "by_run":
+                    literal = run_id.replace("\\", "\\\\").replace("'", "\\'")
+                    writer = writer.option("replaceWhere", f"run_id = '{literal}'")
+                writer.mode("append" if contract.mode == "append" else "overwrite").save(self._uri(contract))
+        except DeltaConcurrentModificationException as error:
+            raise TableError(
+                f"another job wrote {self.path(contract)} at the same time; its version stands, run this job again"
+            ) from error
+
+
+def _shape(rows: DataFrame, contract: Contract) -> DataFrame:
+    """The contract's columns in order, with its types and comments."""
+    given = {field.name: field.dataType for field in rows.schema}
+    missing = [name for name in contract.column_names if name not in given]
+    if missing:
+        raise TableError(
+            f"table {contract.name}: the rows have no column {', '.join(missing)}; they have {', '.join(given)}"
+        )
+    columns = []
+    for column in contract.columns:
+        wanted = _id_type(given[column.name], contract, column.name) if column.type == ID else column.type
+        columns.append(F.col(f"`{column.name}`").cast(wanted).alias(column.name, metadata={"comment": column.comment}))
+    return rows.select(*columns)
+
+
+def _id_type(given: T.DataType, contract: Contract, name: str) -> str:
+    if isinstance(given, T.ByteType | T.ShortType | T.IntegerType | T.LongType):
+        return "bigint"
+    if isinstance(given, T.StringType):
+        return "string"
+    raise TableError(f"table {contract.name}: {name} is {given.simpleString()}; identifiers are bigint or string")
+
+
+def _laid_out(rows: DataFrame, contract: Contract, found: Found) -> DataFrame:
+    """As few files as the size asks for, sorted by the look-up key."""
+    order = list(contract.order or contract.key)
+    files = -(-found.bytes // _FILE_BYTES)
+    spread = rows.coalesce(1) if files <= 1 else rows.repartitionByRange(files, *order)
+    return spread.sortWithinPartitions(*order)
+
+
+@contextmanager
+def _kept(rows: DataFrame) -> Iterator[DataFrame]:
+    """Persists the rows for the checks and the write, so that both see the same ones and they are made once."""
+    rows.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        yield rows
+    finally:
+        rows.unpersist()
+
+
+@contextmanager
+def _setting(spark: SparkSession, key: str, value: str) -> Iterator[None]:
+    before = spark.conf.get(key, None)
+    spark.conf.set(key, value)
+    try:
+        yield
+    finally:
+        if before is None:
+            spark.conf.unset(key)
+        else:
+            spark.conf.set(key, before)
