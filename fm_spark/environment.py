@@ -1,0 +1,115 @@
+"""What the machine must offer: Java, a matching pair of pyspark and delta-spark, classic Spark sessions.
+
+The checks start nothing but ``java -version``; they turn what Spark would report in forty lines into one message.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+from fm_spark.errors import EnvironmentProblem
+
+JAVA_LEAST = 17
+_INSTALL_JAVA = "install one with `sudo apt-get install openjdk-17-jre-headless`, or point JAVA_HOME at it"
+# BLAS and OpenMP start a thread per core in every Python worker; Spark already runs one worker per core. One thread
+# also keeps floating point sums in one order.
+SINGLE_THREADED = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+
+
+def delta_package(spark_version: str | None = None, delta_version: str | None = None) -> str:
+    """The Maven coordinate of Delta's JVM artifact for the installed pyspark and delta-spark (or the given versions).
+
+    Until Spark 4.0 the artifact is named after Scala alone; from 4.1 on it carries Spark's minor version too.
+
+    Raises:
+        EnvironmentProblem: a package is missing, or the two do not belong together.
+    """
+    spark_version = spark_version or _installed("pyspark")
+    delta_version = delta_version or _installed("delta-spark")
+    spark, delta = _numbers(spark_version), _numbers(delta_version)
+    if spark < (3, 5) or delta < (3, 2) or (spark[0] == 3) != (delta[0] == 3):
+        raise EnvironmentProblem(
+            f"pyspark {spark_version} and delta-spark {delta_version} do not belong together; "
+            "run `make setup`, which installs the pair that pyproject.toml pins"
+        )
+    if spark[0] == 3:
+        name = "delta-spark_2.12"
+    elif spark == (4, 0):
+        name = "delta-spark_2.13"
+    else:
+        name = f"delta-spark_{spark[0]}.{spark[1]}_2.13"
+    return f"io.delta:{name}:{delta_version}"
+
+
+def check_pair() -> None:
+    """Makes sure that pyspark and delta-spark are the two that this version of fm_spark was installed for.
+
+    Raises:
+        EnvironmentProblem: a package is missing or of another version than the one that ``pyproject.toml`` pins.
+    """
+    for requirement in metadata.requires("fm-spark") or []:
+        pinned = re.fullmatch(r"(pyspark|delta-spark)==([\w.]+)", requirement.strip())
+        if pinned and _installed(pinned[1]) != pinned[2]:
+            raise EnvironmentProblem(
+                f"{pinned[1]} {_installed(pinned[1])} is installed, but fm_spark needs {pinned[2]} "
+                "(Delta breaks on other pairs); run `make setup`"
+            )
+    delta_package()
+
+
+def check_java(environ: Mapping[str, str] = os.environ) -> int:
+    """Major version of the Java that Spark will use: that of ``JAVA_HOME``, else the first ``java`` of ``PATH``.
+
+    Raises:
+        EnvironmentProblem: there is none, it does not start, or it is older than 17.
+    """
+    home = environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java", path=environ.get("PATH", ""))
+    if java is None or (home and not os.access(java, os.X_OK)):
+        where = f"JAVA_HOME = {home} has no bin/java" if home else "no java on the PATH, and JAVA_HOME is not set"
+        raise EnvironmentProblem(f"Spark needs Java {JAVA_LEAST} or newer, but {where}; {_INSTALL_JAVA}")
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    found = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
+    if answer.returncode != 0 or not found:
+        raise EnvironmentProblem(f"{java} does not start (`{java} -version` failed); {_INSTALL_JAVA}")
+    if int(found[1]) < JAVA_LEAST:
+        raise EnvironmentProblem(
+            f"Spark needs Java {JAVA_LEAST} or newer, but {java} is Java {found[1]}; {_INSTALL_JAVA}"
+        )
+    return int(found[1])
+
+
+def check_not_connect(environ: Mapping[str, str] = os.environ) -> None:
+    """Makes sure that Spark Connect is off.
+
+    Raises:
+        EnvironmentProblem: ``SPARK_REMOTE`` is set, or ``SPARK_API_MODE`` asks for Connect.
+    """
+    for name, wrong in (("SPARK_REMOTE", True), ("SPARK_API_MODE", environ.get("SPARK_API_MODE") == "connect")):
+        if environ.get(name) and wrong:
+            raise EnvironmentProblem(
+                f"{name} = {environ[name]} asks for Spark Connect, which has no RDDs, and training needs them; "
+                f"unset {name} and give --master instead"
+            )
+
+
+def _installed(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError as error:
+        raise EnvironmentProblem(f"the Python package {package} is not installed; run `make setup`") from error
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if not found:
+        raise EnvironmentProblem(f"cannot make sense of the version {version!r}; run `make setup`")
+    return int(found[1]), int(found[2])

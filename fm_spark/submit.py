@@ -1,0 +1,187 @@
+"""``./spark-submit.sh``: turns a job's name and arguments into a spark-submit command, checks the machine, runs it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from fm_spark.config import load_config
+from fm_spark.environment import SINGLE_THREADED, check_java, check_not_connect, check_pair, delta_package
+from fm_spark.errors import ConfigError, EnvironmentProblem, FmSparkError
+from fm_spark.options import add_job_arguments, overrides
+from fm_spark.supervise import supervise
+
+PROJECT = Path(__file__).resolve().parent.parent
+JOBS = {
+    "pipeline": "all of the jobs below, in this order, in one session",
+    "events": "read ratings (MovieLens or your own) into labelled, split events",
+    "train": "fit the factorization machine and store its parameters",
+    "evaluate": "measure the model and the popularity ranking on the held-out events",
+    "recommend": "write the top-N list of every user",
+    "cluster": "group the items by their vectors and describe the groups",
+    "publish": "write the row that names the tables of this run which belong together",
+}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A spark-submit command and the environment variables that it needs."""
+
+    command: list[str]
+    environment: dict[str, str]
+
+    def shell(self) -> str:
+        """The command with its variables as one line to paste into a shell."""
+        return shlex.join(["env", *(f"{name}={value}" for name, value in self.environment.items()), *self.command])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line of ``./spark-submit.sh`` and returns its exit code."""
+    try:
+        return _submit(_parse(sys.argv[1:] if argv is None else argv))
+    except FmSparkError as error:
+        print(f"spark-submit.sh: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    check_not_connect()
+    check_pair()
+    load_config(arguments.config, overrides(arguments))  # a typo is found before a JVM is started
+    submission = build(arguments, os.environ)
+    if arguments.dry_run:
+        print(submission.shell())
+        return 0
+    check_java()
+    if not (PROJECT / "jobs" / f"{arguments.job}.py").is_file():
+        raise EnvironmentProblem(f"jobs/{arguments.job}.py is missing from {PROJECT}; get a complete copy of fm_spark")
+    return supervise(submission.command, {**os.environ, **submission.environment}, arguments.verbose)
+
+
+def build(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Submission:
+    """The command for parsed arguments; what the caller's environment says goes before our defaults."""
+    home = spark_home()
+    master = arguments.master or environ.get("SPARK_MASTER") or _default_master(home, environ) or "local[*]"
+    local = is_local(master)
+    if not local:
+        # a cluster's own Spark knows the cluster's classpath
+        home = Path(environ.get("SPARK_HOME") or home)
+    command = [str(home / "bin" / "spark-submit"), "--master", master, "--name", f"fm_spark {arguments.job}"]
+    if local:
+        command += ["--properties-file", str(PROJECT / "conf" / "spark-local.conf")]
+        command += ["--driver-java-options", _java_options(arguments.verbose)]
+    command += ["--packages", delta_package()]
+    for name, value in SINGLE_THREADED.items():
+        command += ["--conf", f"spark.executorEnv.{name}={value}"]
+    for setting in arguments.conf:
+        command += ["--conf", setting]
+    command += [str(PROJECT / "jobs" / f"{arguments.job}.py"), *_job_arguments(arguments)]
+    return Submission(command, session_environment(environ, local) | {"SPARK_HOME": str(home)})
+
+
+def session_environment(environ: Mapping[str, str], local: bool = True) -> dict[str, str]:
+    """Variables that Spark and its Python processes need; those that the caller has set stay as they are."""
+    cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    wanted = {
+        **SINGLE_THREADED,
+        # Spark prefers its own pyspark.zip to what is installed; the interpreter has to be the one of this environment.
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+        # Kernels are compiled once for a user, not once for each worker or working directory.
+        "NUMBA_CACHE_DIR": str(cache / "fm_spark" / "numba"),
+    }
+    if local:
+        # Without this Spark looks its host name up, and fails on a machine that cannot resolve it.
+        wanted["SPARK_LOCAL_IP"] = "127.0.0.1"
+        wanted["SPARK_LOCAL_HOSTNAME"] = "localhost"
+    return {name: environ.get(name) or value for name, value in wanted.items()}
+
+
+def spark_home() -> Path:
+    """Folder of the Spark that comes with the installed pyspark; found without importing it."""
+    spec = find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise EnvironmentProblem("the Python package pyspark is not installed; run `make setup`")
+    return Path(spec.origin).parent
+
+
+def is_local(master: str) -> bool:
+    """Whether driver and tasks run on this machine (``local``, ``local[2]``, ``local-cluster[2,1,1024]``)."""
+    return master.startswith("local")
+
+
+def _default_master(home: Path, environ: Mapping[str, str]) -> str | None:
+    """``spark.master`` of the machine's spark-defaults.conf, if it has one."""
+    folder = environ.get("SPARK_CONF_DIR") or Path(environ.get("SPARK_HOME") or home) / "conf"
+    try:
+        lines = (Path(folder) / "spark-defaults.conf").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    words = [line.replace("=", " ", 1).split() for line in lines]
+    return next((w[1] for w in words if len(w) > 1 and w[0] == "spark.master"), None)
+
+
+def _java_options(verbose: bool) -> str:
+    options = [f"-Dlog4j2.configurationFile={(PROJECT / 'conf' / 'log4j2.properties').as_uri()}"]
+    if verbose:
+        options += ["-Dfm_spark.log.level=warn", "-Dfm_spark.log.trace=full", "-Dfm_spark.log.tasks=warn"]
+    return " ".join(options)
+
+
+def _job_arguments(arguments: argparse.Namespace) -> list[str]:
+    words: list[str] = []
+    if arguments.config is not None:
+        words += ["--config", os.path.abspath(arguments.config)]
+    for setting in arguments.set:
+        words += ["--set", setting]
+    if arguments.run_id is not None:
+        words += ["--run-id", arguments.run_id]
+    return words + (["--verbose"] if arguments.verbose else [])
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise ConfigError(f"{message}; ./spark-submit.sh --help lists the jobs and options")
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    arguments = _parser().parse_args(argv)
+    if arguments.job not in JOBS:
+        raise ConfigError(_unknown_job(arguments.job))
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, JOBS))
+    parser = _Parser(
+        prog="./spark-submit.sh",
+        usage="./spark-submit.sh JOB [--config FILE] [--set KEY=VALUE]... [--run-id ID] [--dry-run]\n"
+        "                         [--master M] [--conf K=V]... [--verbose]",
+        description="Runs a job of fm_spark with spark-submit.",
+        epilog="jobs:\n" + "\n".join(f"  {job:<{width}}  {text}" for job, text in JOBS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("job", metavar="JOB", help="which job, see below")
+    add_job_arguments(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the spark-submit command and start nothing")
+    parser.add_argument("--master", metavar="M", help="where Spark runs (default: SPARK_MASTER, else local[*])")
+    parser.add_argument("--conf", metavar="K=V", action="append", default=[], help="a Spark setting; may be repeated")
+    return parser
+
+
+def _unknown_job(job: str) -> str:
+    close = difflib.get_close_matches(job, JOBS, n=1, cutoff=0.4)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown job {job!r}{hint} (jobs: {', '.join(JOBS)})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""One Spark session for all tests of this folder, opened when the first test asks for it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from fm_spark.config import Config, load_config
+from fm_spark.session import open_session
+from fm_spark.submit import PROJECT, session_environment
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """The session that jobs get, on two cores, with its own warehouse and few shuffle partitions."""
+    warehouse = tmp_path_factory.mktemp("spark-warehouse")
+    arguments = [
+        *("--master", "local[2]"),
+        *("--properties-file", str(PROJECT / "conf" / "spark-local.conf")),
+        *("--driver-java-options", f"-Dlog4j2.configurationFile={(PROJECT / 'conf' / 'log4j2.properties').as_uri()}"),
+        *("--conf", "spark.driver.memory=2g"),
+        # as few tasks as still show what partitions do to a result
+        *("--conf", "spark.sql.shuffle.partitions=3"),
+        *("--conf", "spark.default.parallelism=3"),
+        *("--conf", f"spark.sql.warehouse.dir={warehouse.as_uri()}"),
+        "pyspark-shell",
+    ]
+    os.environ.update(session_environment(os.environ))
+    os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(arguments)
+    session = open_session("tests", load_config())
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """The default configuration with its tables in a folder of the test's own."""
+    return load_config(overrides=[f"tables.root='{tmp_path / 'tables'}'"])
