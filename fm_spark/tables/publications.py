@@ -1,0 +1,100 @@
+"""Publications: one row that names the table versions of a run, so that readers never see a mix of runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from fm_spark.errors import TableError
+from fm_spark.tables.contracts import ALL, EVALUATION, FM_MODEL, ITEM_CLUSTERS, PUBLICATIONS, TOP_N, Contract
+from fm_spark.tables.store import WRITTEN_BY, TableStore
+
+_SCHEMA = T.StructType(
+    [
+        T.StructField("run_id", T.StringType()),
+        T.StructField("model_version", T.StringType()),
+        T.StructField("published_at", T.TimestampType()),
+        T.StructField("tables", T.MapType(T.StringType(), T.LongType())),
+        T.StructField("metrics", T.MapType(T.StringType(), T.DoubleType())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One row of ``publications``; the fields are its columns."""
+
+    run_id: str
+    model_version: str
+    published_at: datetime
+    tables: dict[str, int]
+    metrics: dict[str, float]
+
+
+def publish(store: TableStore, run_id: str, model_version: str) -> int:
+    """Names the versions of the run's tables in one row; returns the Delta version of ``publications``.
+
+    A table's version is the newest one that the run committed; for a table that the run had no need to change, the
+    one that its model was trained on, else the newest.
+
+    Raises:
+        TableError: the run has no lists, clusters or metrics yet; the message names the job to run.
+    """
+    for contract in (EVALUATION, TOP_N, ITEM_CLUSTERS):
+        _require_rows(store, contract, run_id, model_version)
+    metrics = {
+        f"{row['ranker']}.{row['metric']}": row["value"]
+        for row in store.read(EVALUATION).where(F.col("run_id") == F.lit(run_id)).collect()
+    }
+    row = (run_id, model_version, datetime.now(UTC), _versions(store, run_id, model_version), metrics)
+    return store.write(store.spark.createDataFrame([row], _SCHEMA), PUBLICATIONS, run_id)
+
+
+def published(store: TableStore, run_id: str = "") -> Publication:
+    """The newest publication, or that of a run.
+
+    Raises:
+        TableError: there is none.
+    """
+    rows = store.read(PUBLICATIONS)
+    if run_id:
+        rows = rows.where(F.col("run_id") == F.lit(run_id))
+    row = rows.orderBy(F.col("published_at").desc(), F.col("run_id").desc()).first()
+    if row is None:
+        of_run = f" of run {run_id}" if run_id else ""
+        raise TableError(f"no publication{of_run} at {store.path(PUBLICATIONS)}; run ./spark-submit.sh publish first")
+    values = row.asDict(recursive=True)
+    return Publication(**{f.name: values[f.name] for f in fields(Publication)})
+
+
+def _require_rows(store: TableStore, contract: Contract, run_id: str, model_version: str) -> None:
+    job = WRITTEN_BY[contract.name]
+    cure = f"run ./spark-submit.sh {job} --run-id {run_id} first"
+    if not store.exists(contract):
+        raise TableError(f"run {run_id} cannot be published: no table {contract.name}; {cure}")
+    rows = store.read(contract).where(F.col("run_id") == F.lit(run_id))
+    of_model = ""
+    if contract is not EVALUATION:  # its rows belong to the model that has not seen the test part
+        rows = rows.where(F.col("model_version") == F.lit(model_version))
+        of_model = f" of model {model_version}"
+    if rows.isEmpty():
+        raise TableError(f"run {run_id} cannot be published: {contract.name} has no rows{of_model} for it; {cure}")
+
+
+def _versions(store: TableStore, run_id: str, model_version: str) -> dict[str, int]:
+    model = store.read(FM_MODEL).where(F.col("model_version") == F.lit(model_version)).first()
+    if model is None:
+        raise TableError(
+            f"run {run_id} cannot be published: no model {model_version}; run ./spark-submit.sh train first"
+        )
+    trained_on: dict[str, int] = model["input_versions"]
+    versions = {}
+    for contract in ALL:
+        if contract is not PUBLICATIONS and store.exists(contract):
+            own = store.version_of_run(contract, run_id)
+            known = trained_on.get(contract.name) if own is None else own
+            versions[contract.name] = store.version(contract) if known is None else known
+    return versions

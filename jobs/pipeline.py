@@ -1,0 +1,62 @@
+"""Runs every job in one session under one run id, then shows what was made and how good it is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pyspark.sql import SparkSession
+
+from fm_spark.cli import job_main
+from fm_spark.config import Config
+from fm_spark.report import show_run
+from fm_spark.tables.runs import started_run_id
+from fm_spark.tables.store import TableStore
+from jobs import cluster, evaluate, events, publish, recommend, train
+
+log = logging.getLogger("fm_spark.pipeline")
+
+STEPS: tuple[tuple[str, Callable[[SparkSession, Config], object]], ...] = (
+    ("events", events.run),
+    ("train", train.run),
+    ("evaluate", evaluate.run),
+    ("recommend", recommend.run),
+    ("cluster", cluster.run),
+    ("publish", publish.run),
+)
+
+
+@dataclass(frozen=True)
+class PipelineResult:
+    """The run and the wall-clock seconds of each step, in order."""
+
+    run_id: str
+    seconds: dict[str, float]
+
+
+def run(spark: SparkSession, config: Config) -> PipelineResult:
+    """Runs the steps in order; the first that fails ends the run, and what was published before stays."""
+    store = TableStore(spark, config.tables.root)
+    store.check_writable()
+    config = replace(config, run=replace(config.run, id=started_run_id(config)))
+    log.info("run %s, tables in %s", config.run.id, store.root)
+    seconds: dict[str, float] = {}
+    for number, (name, step) in enumerate(STEPS, start=1):
+        log.info("[%d/%d] %s ...", number, len(STEPS), name)
+        begin = time.monotonic()
+        step(spark, config)
+        seconds[name] = time.monotonic() - begin
+        log.info("[%d/%d] %s done in %.1f s", number, len(STEPS), name, seconds[name])
+    show_run(store, config.run.id, config.report, seconds)
+    return PipelineResult(config.run.id, seconds)
+
+
+def main() -> None:
+    """Entry point of ``./spark-submit.sh pipeline``."""
+    job_main("pipeline", run)
+
+
+if __name__ == "__main__":
+    main()
