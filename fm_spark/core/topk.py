@@ -1,4 +1,4 @@
-"""Exact top-N of ``item_bias + queries @ item_factors.T`` for a block of users, in memory that does not grow with users x items.
+"""Exact top-N of ``item_bias + queries @ item_factors.T`` for a block of users, in bounded memory.
 
 Selection runs in float32 (BLAS on a tile of users x items that stays in cache), the answer is that of float64:
 each user keeps :data:`MARGIN` candidates more than he needs, they are scored again in float64, and the list is accepted
@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from fm_spark.core import topk_kernels as kernels
 from fm_spark.errors import DivergenceError
 
 IntArray = npt.NDArray[np.int64]
@@ -23,11 +23,10 @@ ItemArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 
-# 256 users x 1,024 items in float32 are 1 MiB, the size of one core's L2; fewer users make BLAS repack the items too often
+# 256 users x 1,024 items in float32 are 1 MiB, one core's L2; with fewer users BLAS spends its time repacking items
 USER_TILE = 256
 ITEM_TILE = 1024
 MARGIN = 16
-_CHUNK = 64
 _FLOAT32_UNIT = 2.0**-24
 _FLOAT32_TINY = 2.0**-126
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -54,12 +53,12 @@ class Items(NamedTuple):
         return len(self.bias)
 
 
-class Seen(NamedTuple):
-    """What each user must not be shown, by user: ``items[ptr[u]:ptr[u + 1]]``, item indices in ascending order.
+class UserItems(NamedTuple):
+    """A set of items for each user: ``items[ptr[u]:ptr[u + 1]]``, item indices in ascending order.
 
     Attributes:
         ptr: int64 [n_users + 1].
-        items: int32 [n_seen].
+        items: int32 [n_pairs].
     """
 
     ptr: IntArray
@@ -98,8 +97,8 @@ def prepare_items(
     finite = np.isfinite(bias) & np.isfinite(factors).all(axis=1)
     if not finite.all():
         raise DivergenceError(
-            f"{np.count_nonzero(~finite)} of {len(bias)} items have a score that is not finite, first the item of index "
-            f"{int(np.argmin(finite))}; train again with a smaller train.learning_rate"
+            f"{np.count_nonzero(~finite)} of {len(bias)} items have parameters that are not finite, first the item of "
+            f"index {int(np.argmin(finite))}; train again with a smaller train.learning_rate"
         )
     if allowed is not None:
         bias[~allowed] = -np.inf
@@ -108,8 +107,8 @@ def prepare_items(
     return Items(factors, bias, float(norms.max(initial=0.0)), float(usable.max(initial=0.0)))
 
 
-def seen_items(ptr: IntArray, items: ItemArray, keep: npt.NDArray[np.bool_] | None = None) -> Seen:
-    """Sorts the items of each user.
+def user_items(ptr: IntArray, items: ItemArray, keep: npt.NDArray[np.bool_] | None = None) -> UserItems:
+    """The items of each user's events, sorted.
 
     Args:
         ptr: int64 [n_users + 1], user ``u`` owns ``items[ptr[u]:ptr[u + 1]]``.
@@ -121,15 +120,15 @@ def seen_items(ptr: IntArray, items: ItemArray, keep: npt.NDArray[np.bool_] | No
         user, items = user[keep], items[keep]
     order = np.lexsort((items, user))
     counts = np.bincount(user, minlength=len(ptr) - 1)
-    return Seen(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items[order].astype(np.int32))
+    return UserItems(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items[order].astype(np.int32))
 
 
-def nothing_seen(n_users: int) -> Seen:
-    """A :class:`Seen` that hides nothing."""
-    return Seen(np.zeros(n_users + 1, dtype=np.int64), np.empty(0, dtype=np.int32))
+def no_items(n_users: int) -> UserItems:
+    """An empty set for every user."""
+    return UserItems(np.zeros(n_users + 1, dtype=np.int64), np.empty(0, dtype=np.int32))
 
 
-def top_n(items: Items, queries: npt.ArrayLike, n: int, seen: Seen | None = None) -> TopN:
+def top_n(items: Items, queries: npt.ArrayLike, n: int, seen: UserItems | None = None) -> TopN:
     """The ``n`` best items of every query, exactly, by (float64 score descending, item index ascending).
 
     A user for whom fewer than ``n`` items are left gets a shorter list, one who has seen everything an empty one.
@@ -148,19 +147,12 @@ def top_n(items: Items, queries: npt.ArrayLike, n: int, seen: Seen | None = None
         raise ValueError(f"n = {n} must be at least 1")
     q, seen = _checked(items, queries, seen)
     error = rounding_error(items, q)
-    kept = min(n + MARGIN, items.n_items)
-    heap_score = np.full((len(q), kept), -np.inf, dtype=np.float32)
-    heap_item = np.full((len(q), kept), -1, dtype=np.int32)
-    for first, last, start, tile in score_tiles(items, q, seen):
-        bias = items.bias[start : start + tile.shape[1]]
-        _select(tile, bias, start, heap_score[first:last], heap_item[first:last])
-    threshold = heap_score[:, 0].astype(np.float64)
-    item, score = _ordered(heap_item, score_pairs(items, q, heap_item), n)
-    if n < kept < items.n_items:
-        doubtful = (threshold > -np.inf) & (score[:, n - 1] <= threshold + error)
-        for user in np.flatnonzero(doubtful):
-            cut = float(score[user, n - 1] - error[user])
-            item[user], score[user] = _rescan(items, q, seen, int(user), cut, n)
+    candidates, threshold = _candidates(items, q, seen, min(n + MARGIN, items.n_items))
+    item, score = _ordered(candidates, score_pairs(items, q, candidates), n)
+    doubtful = (threshold > -np.inf) & (score[:, n - 1] <= threshold + error)
+    for user in np.flatnonzero(doubtful):
+        cut = float(score[user, n - 1] - error[user])
+        item[user], score[user] = _rescan(items, q, seen, int(user), cut, n)
     size = np.count_nonzero(item >= 0, axis=1)
     score[item < 0] = np.nan
     return TopN(item, score, size)
@@ -186,22 +178,23 @@ def rounding_error(items: Items, queries: FloatArray) -> DoubleArray:
     return bound
 
 
-def score_tiles(items: Items, queries: FloatArray, seen: Seen) -> Iterator[tuple[int, int, int, FloatArray]]:
-    """Yields (first user, last user + 1, first item, scores without bias), seen items at minus infinity.
+def score_tiles(
+    items: Items, queries: FloatArray, seen: UserItems, first: int, last: int
+) -> Iterator[tuple[int, FloatArray]]:
+    """Yields (first item, float32 scores [users, items] without bias) for the users ``first:last``, seen items at -inf.
 
-    The scores are float32 [users, items] in a buffer that the next tile overwrites.
+    All tiles share one buffer: a tile is gone when the next one comes.
     """
-    buffer = np.empty(USER_TILE * ITEM_TILE, dtype=np.float32)
-    for first in range(0, len(queries), USER_TILE):
-        block = queries[first : first + USER_TILE]
-        cursor = seen.ptr[first : first + len(block)].copy()
-        stop = seen.ptr[first + 1 : first + len(block) + 1]
-        for start in range(0, items.n_items, ITEM_TILE):
-            factors = items.factors[start : start + ITEM_TILE]
-            tile = buffer[: len(block) * len(factors)].reshape(len(block), len(factors))
-            np.matmul(block, factors.T, out=tile)
-            _mask(tile, start, cursor, stop, seen.items)
-            yield first, first + len(block), start, tile
+    buffer = np.empty((last - first) * ITEM_TILE, dtype=np.float32)
+    block = queries[first:last]
+    cursor = seen.ptr[first:last].copy()
+    stop = seen.ptr[first + 1 : last + 1]
+    for start in range(0, items.n_items, ITEM_TILE):
+        factors = items.factors[start : start + ITEM_TILE]
+        tile = buffer[: len(block) * len(factors)].reshape(len(block), len(factors))
+        np.matmul(block, factors.T, out=tile)
+        kernels.mask(tile, start, cursor, stop, seen.items)
+        yield start, tile
 
 
 def score_pairs(items: Items, queries: FloatArray, item: ItemArray) -> DoubleArray:
@@ -213,19 +206,37 @@ def score_pairs(items: Items, queries: FloatArray, item: ItemArray) -> DoubleArr
         item: int32 [n_users, m]; -1 gives minus infinity.
     """
     out = np.empty(item.shape, dtype=np.float64)
-    _score_pairs(items.factors, items.bias, queries, item, out)
+    kernels.score_pairs(items.factors, items.bias, queries, item, out)
     return out
 
 
-def _checked(items: Items, queries: npt.ArrayLike, seen: Seen | None) -> tuple[FloatArray, Seen]:
+def _checked(items: Items, queries: npt.ArrayLike, seen: UserItems | None) -> tuple[FloatArray, UserItems]:
     q = np.ascontiguousarray(queries, dtype=np.float32)
     if q.ndim != 2 or q.shape[1] != items.factors.shape[1]:
         raise ValueError(f"queries of shape {q.shape} do not fit item factors of shape {items.factors.shape}")
     if seen is None:
-        return q, nothing_seen(len(q))
-    if len(seen.ptr) != len(q) + 1 or not _is_ascending(seen.ptr, seen.items, items.n_items):
-        raise ValueError(f"seen needs {len(q)} users with ascending item indices below {items.n_items}; see seen_items()")
+        return q, no_items(len(q))
+    if len(seen.ptr) != len(q) + 1 or not kernels.is_ascending(seen.ptr, seen.items, items.n_items):
+        raise ValueError(f"seen must hold {len(q)} users with ascending items below {items.n_items}; see user_items()")
     return q, seen
+
+
+def _candidates(items: Items, queries: FloatArray, seen: UserItems, kept: int) -> tuple[ItemArray, FloatArray]:
+    """The ``kept`` best items of each user by float32 score in any order (-1 pads), and a bound on all others."""
+    candidates = np.full((len(queries), kept), -1, dtype=np.int32)
+    threshold = np.full(len(queries), -np.inf, dtype=np.float32)
+    room = 2 * kept + kernels.CHUNK + 1
+    score = np.empty((USER_TILE, room), dtype=np.float32)
+    item = np.empty((USER_TILE, room), dtype=np.int32)
+    for first in range(0, len(queries), USER_TILE):
+        last = min(first + USER_TILE, len(queries))
+        fill = np.zeros(last - first, dtype=np.int64)
+        bar = threshold[first:last]
+        for start, tile in score_tiles(items, queries, seen, first, last):
+            bias = items.bias[start : start + tile.shape[1]]
+            kernels.select(tile, bias, start, kept, score, item, fill, bar)
+        kernels.finish(score, item, fill, bar, candidates[first:last])
+    return candidates, threshold
 
 
 def _ordered(item: ItemArray, score: DoubleArray, n: int) -> tuple[ItemArray, DoubleArray]:
@@ -238,7 +249,7 @@ def _ordered(item: ItemArray, score: DoubleArray, n: int) -> tuple[ItemArray, Do
 
 
 def _rescan(
-    items: Items, queries: FloatArray, seen: Seen, user: int, cut: float, n: int
+    items: Items, queries: FloatArray, seen: UserItems, user: int, cut: float, n: int
 ) -> tuple[ItemArray, DoubleArray]:
     """The list of one user from all items whose float32 score reaches ``cut``."""
     query = queries[user : user + 1]
@@ -247,84 +258,3 @@ def _rescan(
     candidates = np.flatnonzero((scores >= cut) & (scores > -np.inf)).astype(np.int32)[None, :]
     item, score = _ordered(candidates, score_pairs(items, query, candidates), n)
     return item[0], score[0]
-
-
-@numba.njit(cache=True, nogil=True)
-def _is_ascending(ptr, items, n_items):
-    for user in range(len(ptr) - 1):
-        before = -1
-        for event in range(ptr[user], ptr[user + 1]):
-            if items[event] < before or items[event] < 0 or items[event] >= n_items:
-                return False
-            before = items[event]
-    return True
-
-
-@numba.njit(cache=True, nogil=True)
-def _mask(tile, start, cursor, stop, items):
-    """Sets the seen items of the tile to -inf and moves each user's cursor behind them."""
-    end = start + tile.shape[1]
-    for user in range(tile.shape[0]):
-        event = cursor[user]
-        while event < stop[user] and items[event] < end:
-            tile[user, items[event] - start] = -np.inf
-            event += 1
-        cursor[user] = event
-
-
-@numba.njit(cache=True, nogil=True)
-def _select(tile, bias, start, heap_score, heap_item):
-    """Offers a tile to the users' min-heaps; 64 items none of which beats the worst kept one cost a few vector compares."""
-    chunks = tile.shape[1] // _CHUNK
-    for user in range(tile.shape[0]):
-        for chunk in range(chunks):
-            threshold = heap_score[user, 0]
-            better = np.int32(0)
-            # unsigned indices and a 32-bit count: with either missing LLVM does not vectorise this loop (8 times slower)
-            for lane in range(np.uint32(_CHUNK)):
-                j = np.uint64(chunk) * np.uint64(_CHUNK) + np.uint64(lane)
-                better += np.int32(1) if tile[np.uint64(user), j] + bias[j] > threshold else np.int32(0)
-            if better > 0:
-                _offer(tile[user], bias, chunk * _CHUNK, (chunk + 1) * _CHUNK, start, heap_score[user], heap_item[user])
-        _offer(tile[user], bias, chunks * _CHUNK, tile.shape[1], start, heap_score[user], heap_item[user])
-
-
-@numba.njit(cache=True, nogil=True)
-def _offer(row, bias, first, last, start, score, item):
-    for j in range(first, last):
-        value = row[j] + bias[j]
-        if value > score[0]:
-            _replace_least(score, item, value, start + j)
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _replace_least(score, item, value, index):
-    size = len(score)
-    place = 0
-    while True:
-        child = 2 * place + 1
-        if child >= size:
-            break
-        if child + 1 < size and score[child + 1] < score[child]:
-            child += 1
-        if score[child] >= value:
-            break
-        score[place] = score[child]
-        item[place] = item[child]
-        place = child
-    score[place] = value
-    item[place] = index
-
-
-@numba.njit(cache=True, nogil=True)
-def _score_pairs(factors, bias, queries, item, out):
-    for user in range(item.shape[0]):
-        for place in range(item.shape[1]):
-            index = item[user, place]
-            total = -np.inf
-            if index >= 0:
-                total = 0.0
-                for f in range(factors.shape[1]):
-                    total += np.float64(queries[user, f]) * np.float64(factors[index, f])
-                total += np.float64(bias[index])
-            out[user, place] = total

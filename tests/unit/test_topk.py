@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fm_spark.core.topk import MARGIN, USER_TILE, TopN, UserItems, no_items, prepare_items, top_n, user_items
+from fm_spark.errors import DivergenceError
+
+Floats = npt.NDArray[np.float32]
+
+
+def slow_top_n(
+    factors: Floats, bias: Floats, queries: Floats, n: int, seen: UserItems, allowed: npt.NDArray[np.bool_]
+) -> list[list[int]]:
+    """Sorts every score; the sum runs from the first factor on, in float64, as the definition says."""
+    scores = np.zeros((len(queries), len(bias)))
+    for f in range(factors.shape[1]):
+        scores += queries[:, f : f + 1].astype(np.float64) * factors[:, f].astype(np.float64)
+    scores += bias.astype(np.float64)
+    lists = []
+    for user, row in enumerate(scores):
+        hidden = set(seen.items[seen.ptr[user] : seen.ptr[user + 1]].tolist())
+        left = [i for i in range(len(bias)) if allowed[i] and i not in hidden]
+        lists.append(sorted(left, key=lambda i, row=row: (-row[i], i))[:n])  # type: ignore[misc]
+    return lists
+
+
+def lists_of(result: TopN) -> list[list[int]]:
+    return [row[:size].tolist() for row, size in zip(result.item, result.size, strict=True)]
+
+
+def random_seen(rng: np.random.Generator, n_users: int, n_items: int, share: float) -> UserItems:
+    user, item = np.nonzero(rng.random((n_users, n_items)) < share)
+    ptr = np.searchsorted(user, np.arange(n_users + 1))
+    return user_items(ptr, item.astype(np.int32))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_users=st.integers(1, 6),
+    n_items=st.integers(1, 220),
+    k=st.integers(1, 9),
+    n=st.integers(1, 60),
+    share=st.sampled_from([0.0, 0.3, 0.9, 1.0]),
+    grid=st.sampled_from([0.5, 1.0, 1e-3, 1e-30]),
+)
+def test_lists_equal_sorting_every_score(
+    seed: int, n_users: int, n_items: int, k: int, n: int, share: float, grid: float
+) -> None:
+    """Values on a coarse grid make many exact ties, also across the cut."""
+    rng = np.random.default_rng(seed)
+    factors = (rng.integers(-2, 3, (n_items, k)) * grid).astype(np.float32)
+    bias = (rng.integers(-2, 3, n_items) * grid).astype(np.float32)
+    queries = rng.integers(-2, 3, (n_users, k)).astype(np.float32)
+    seen = random_seen(rng, n_users, n_items, share)
+    allowed = rng.random(n_items) < 0.8
+    result = top_n(prepare_items(factors, bias, allowed), queries, n, seen)
+    assert lists_of(result) == slow_top_n(factors, bias, queries, n, seen, allowed)
+
+
+def test_near_ties_below_float32_are_ordered_by_the_float64_score() -> None:
+    """Scores that differ by less than float32 resolves, more of them than the margin holds."""
+    rng = np.random.default_rng(5)
+    n_items = 40 * MARGIN
+    # the same product 1000 x 1000 everywhere; the second factor tells the items apart by 1e-4, float32 resolves 0.06
+    factors = np.column_stack([np.full(n_items, 1000.0), rng.permutation(n_items) * 1e-4]).astype(np.float32)
+    queries = np.array([[1000.0, 1.0]], dtype=np.float32)
+    result = top_n(prepare_items(factors, np.zeros(n_items)), queries, 10)
+    assert lists_of(result) == [np.argsort(-factors[:, 1])[:10].tolist()]
+
+
+def test_more_users_and_items_than_a_tile() -> None:
+    rng = np.random.default_rng(1)
+    factors, bias = rng.normal(size=(2500, 5)).astype(np.float32), rng.normal(size=2500).astype(np.float32)
+    queries = rng.normal(size=(USER_TILE + 3, 5)).astype(np.float32)
+    seen = random_seen(rng, len(queries), 2500, 0.05)
+    result = top_n(prepare_items(factors, bias), queries, 30, seen)
+    assert lists_of(result) == slow_top_n(factors, bias, queries, 30, seen, np.ones(2500, np.bool_))
+    scores = queries.astype(np.float64) @ factors.T.astype(np.float64) + bias
+    assert np.allclose(result.score, np.take_along_axis(scores, result.item, axis=1), atol=1e-12)
+
+
+def test_a_user_who_has_seen_everything_gets_an_empty_list_and_few_items_make_short_ones() -> None:
+    seen = user_items(np.array([0, 3, 4]), np.array([2, 0, 1, 1], dtype=np.int32))
+    result = top_n(prepare_items(np.ones((3, 1)), np.array([1.0, 2.0, 3.0])), np.zeros((2, 1)), 5, seen)
+    assert lists_of(result) == [[], [2, 0]]
+    assert result.item[1].tolist() == [2, 0, -1, -1, -1]
+    assert np.isnan(result.score[1, 2:]).all()
+
+
+def test_equal_scores_are_listed_by_item_index() -> None:
+    result = top_n(prepare_items(np.zeros((500, 3)), np.zeros(500)), np.ones((1, 3)), 4)
+    assert lists_of(result) == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_refused(bad: float) -> None:
+    factors = np.zeros((4, 2))
+    factors[2, 1] = bad
+    with pytest.raises(DivergenceError, match="index 2"):
+        prepare_items(factors, np.zeros(4))
+    with pytest.raises(DivergenceError, match="index 1"):
+        prepare_items(np.zeros((4, 2)), np.array([0, bad, 0, 0]))
+    with pytest.raises(DivergenceError, match="user of index 1"):
+        top_n(prepare_items(np.ones((4, 2)), np.zeros(4)), np.array([[0, 0], [bad, 0]]), 1)
+
+
+def test_scores_that_would_overflow_float32_are_refused() -> None:
+    items = prepare_items(np.full((4, 2), 1e30), np.zeros(4))
+    with pytest.raises(DivergenceError, match="scores of 1 of 1 users"):
+        top_n(items, np.full((1, 2), 1e30), 1)
+
+
+def test_wrong_arguments_are_refused() -> None:
+    items = prepare_items(np.ones((4, 2)), np.zeros(4))
+    with pytest.raises(ValueError, match="n = 0"):
+        top_n(items, np.zeros((1, 2)), 0)
+    with pytest.raises(ValueError, match="do not fit"):
+        top_n(items, np.zeros((1, 3)), 1)
+    for ptr, seen in [([0, 2], [2, 1]), ([0, 1], [4]), ([0, 1], [-1]), ([0, 0, 0], [])]:
+        with pytest.raises(ValueError, match="ascending"):
+            top_n(items, np.zeros((1, 2)), 1, UserItems(np.array(ptr), np.array(seen, dtype=np.int32)))
+
+
+def test_user_items_sorts_within_users_and_keeps_users_without_items() -> None:
+    keep = np.array([True, True, False, True])
+    sets = user_items(np.array([0, 3, 3, 4]), np.array([5, 1, 2, 0], dtype=np.int32), keep)
+    assert sets.ptr.tolist() == [0, 2, 2, 3]
+    assert sets.items.tolist() == [1, 5, 0]
+    assert no_items(2).ptr.tolist() == [0, 0, 0]
