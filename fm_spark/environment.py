@@ -23,6 +23,25 @@ SINGLE_THREADED = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 
+# What Delta asks for and Spark has already, in a newer version: 80 MB that would be downloaded once and copied at every
+# start, to be shadowed by Spark's own.
+DELTA_EXCLUDES = ",".join(
+    f"{group}:*"
+    for group in (
+        "org.apache.hadoop",
+        "org.apache.parquet",
+        "org.apache.logging.log4j",
+        "org.slf4j",
+        "org.roaringbitmap",
+        "org.xerial.snappy",
+        "com.fasterxml.jackson.core",
+        "com.github.luben",
+        "com.google.code.findbugs",
+        "commons-logging",
+        "io.airlift",
+    )
+)
+
 
 def delta_package(spark_version: str | None = None, delta_version: str | None = None) -> str:
     """The Maven coordinate of Delta's JVM artifact for the installed pyspark and delta-spark (or the given versions).

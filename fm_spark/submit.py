@@ -13,7 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fm_spark.config import load_config
-from fm_spark.environment import SINGLE_THREADED, check_java, check_not_connect, check_pair, delta_package
+from fm_spark.environment import (
+    DELTA_EXCLUDES,
+    SINGLE_THREADED,
+    check_java,
+    check_not_connect,
+    check_pair,
+    delta_package,
+)
 from fm_spark.errors import ConfigError, EnvironmentProblem, FmSparkError
 from fm_spark.options import add_job_arguments, overrides
 from fm_spark.supervise import supervise
@@ -68,22 +75,27 @@ def _submit(arguments: argparse.Namespace) -> int:
 def build(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Submission:
     """The command for parsed arguments; what the caller's environment says goes before our defaults."""
     home = spark_home()
-    master = arguments.master or environ.get("SPARK_MASTER") or _default_master(home, environ) or "local[*]"
-    local = is_local(master)
-    if not local:
-        # a cluster's own Spark knows the cluster's classpath
-        home = Path(environ.get("SPARK_HOME") or home)
-    command = [str(home / "bin" / "spark-submit"), "--master", master, "--name", f"fm_spark {arguments.job}"]
-    if local:
+    settings = _settings(arguments.conf)
+    asked = arguments.master or settings.pop("spark.master", None) or environ.get("SPARK_MASTER")
+    master = asked or _default_master(home, environ) or "local[*]"
+    java_options = [settings.pop("spark.driver.extraJavaOptions", "")]
+    command = ["--master", master, "--name", f"fm_spark {arguments.job}"]
+    if is_local(master):
         command += ["--properties-file", str(PROJECT / "conf" / "spark-local.conf")]
-        command += ["--driver-java-options", _java_options(arguments.verbose)]
-    command += ["--packages", delta_package()]
-    for name, value in SINGLE_THREADED.items():
-        command += ["--conf", f"spark.executorEnv.{name}={value}"]
-    for setting in arguments.conf:
-        command += ["--conf", setting]
+        java_options = log_options(arguments.verbose) + java_options
+    else:
+        # a cluster's own Spark knows the cluster's class path
+        home = Path(environ.get("SPARK_HOME") or home)
+    if any(java_options):
+        command += ["--driver-java-options", " ".join(filter(None, java_options))]
+    packages = [delta_package(), settings.pop("spark.jars.packages", "")]
+    excludes = [DELTA_EXCLUDES, settings.pop("spark.jars.excludes", "")]
+    command += ["--packages", ",".join(filter(None, packages)), "--exclude-packages", ",".join(filter(None, excludes))]
+    for name, value in ({f"spark.executorEnv.{name}": "1" for name in SINGLE_THREADED} | settings).items():
+        command += ["--conf", f"{name}={value}"]
     command += [str(PROJECT / "jobs" / f"{arguments.job}.py"), *_job_arguments(arguments)]
-    return Submission(command, session_environment(environ, local) | {"SPARK_HOME": str(home)})
+    variables = session_environment(environ, is_local(master)) | {"SPARK_HOME": str(home)}
+    return Submission([str(home / "bin" / "spark-submit"), *command], variables)
 
 
 def session_environment(environ: Mapping[str, str], local: bool = True) -> dict[str, str]:
@@ -128,11 +140,25 @@ def _default_master(home: Path, environ: Mapping[str, str]) -> str | None:
     return next((w[1] for w in words if len(w) > 1 and w[0] == "spark.master"), None)
 
 
-def _java_options(verbose: bool) -> str:
+def log_options(verbose: bool = False) -> list[str]:
+    """Java options that make Spark log as ``conf/log4j2.properties`` says."""
     options = [f"-Dlog4j2.configurationFile={(PROJECT / 'conf' / 'log4j2.properties').as_uri()}"]
     if verbose:
         options += ["-Dfm_spark.log.level=warn", "-Dfm_spark.log.trace=full", "-Dfm_spark.log.tasks=warn"]
-    return " ".join(options)
+    return options
+
+
+def _settings(texts: Sequence[str]) -> dict[str, str]:
+    settings = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name.startswith("spark."):
+            raise ConfigError(
+                f"--conf {text!r} is not of the form spark.name=value, for example spark.driver.memory=8g; "
+                "fm_spark's own keys are given with --set"
+            )
+        settings[name] = value
+    return settings
 
 
 def _job_arguments(arguments: argparse.Namespace) -> list[str]:

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from fm_spark.config import Config, load_config
 from fm_spark.session import open_session
-from fm_spark.submit import PROJECT, session_environment
+from fm_spark.submit import PROJECT, log_options, session_environment
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     arguments = [
         *("--master", "local[2]"),
         *("--properties-file", str(PROJECT / "conf" / "spark-local.conf")),
-        *("--driver-java-options", f"-Dlog4j2.configurationFile={(PROJECT / 'conf' / 'log4j2.properties').as_uri()}"),
+        # the first compiler alone: short tests never earn back what the optimising one costs (half of the seconds)
+        *("--driver-java-options", " ".join([*log_options(), "-XX:TieredStopAtLevel=1"])),
         *("--conf", "spark.driver.memory=2g"),
         # as few tasks as still show what partitions do to a result
         *("--conf", "spark.sql.shuffle.partitions=3"),
