@@ -67,6 +67,7 @@ def published(store: TableStore, run_id: str = "") -> Publication:
         of_run = f" of run {run_id}" if run_id else ""
         raise TableError(f"no publication{of_run} at {store.path(PUBLICATIONS)}; run ./spark-submit.sh publish first")
     values = row.asDict(recursive=True)
+    values["published_at"] = row["published_at"].astimezone(UTC)  # Spark returns the machine's local time
     return Publication(**{f.name: values[f.name] for f in fields(Publication)})
 
 

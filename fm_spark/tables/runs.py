@@ -89,4 +89,5 @@ def latest_model(store: TableStore, purpose: str, run_id: str = "") -> ModelReco
     if row is None:
         raise TableError(f"no model yet{of_run} with purpose {purpose} at {store.path(FM_MODEL)}; {cure}")
     values = row.asDict(recursive=True)
+    values["created_at"] = row["created_at"].astimezone(UTC)  # Spark returns the machine's local time
     return ModelRecord(**{f.name: values[f.name] for f in fields(ModelRecord)})

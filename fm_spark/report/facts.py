@@ -1,0 +1,170 @@
+"""What the report of a run says, as plain records; made by ``collect``, drawn by ``text``, ``plots`` and ``html``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+RANKERS = ("fm", "popularity")
+
+
+@dataclass(frozen=True)
+class QualityCheck:
+    """One row of ``data_quality``."""
+
+    step: str
+    check: str
+    rows: int
+    action: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Counts of the events; ``density`` is events / (users x items that have an event)."""
+
+    users: int
+    items: int
+    catalogue: int
+    events: int
+    positives: int
+    test_events: int
+    first: datetime | None
+    last: datetime | None
+    quality: list[QualityCheck]
+
+    @property
+    def density(self) -> float:
+        """Share of the user x item matrix that is known; 0 without events."""
+        cells = self.users * self.items
+        return self.events / cells if cells else 0.0
+
+
+@dataclass(frozen=True)
+class MetricFacts:
+    """Test metrics: metric name -> ranker -> value, and what they are means over."""
+
+    values: dict[str, dict[str, float]]
+    split: str
+    users: int
+    users_without_truth: int
+    items: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One fit, epoch by epoch: loss (nats per positive event) and the validation metrics (None: not measured)."""
+
+    stage: str
+    candidate: int
+    epochs: list[int]
+    loss: list[float]
+    ndcg_at_10: list[float | None]
+    recall_at_20: list[float | None]
+
+    @property
+    def validated(self) -> bool:
+        """Whether any epoch has a validation metric."""
+        return any(value is not None for value in self.ndcg_at_10)
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """The models of the run by purpose, the settings in force, and every fit."""
+
+    epochs: dict[str, int]
+    k: int
+    decays: list[float]
+    settings: dict[str, str]
+    validation: dict[str, float]
+    curves: list[Curve]
+
+
+@dataclass(frozen=True)
+class LikedItem:
+    """An item that a user liked, and when."""
+
+    title: str
+    time: datetime
+    value: float
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """One place of a user's list."""
+
+    rank: int
+    title: str
+    score: float
+
+
+@dataclass(frozen=True)
+class UserLists:
+    """A user: how long the history is, the last liked items (newest first) and the first places of the list."""
+
+    user_id: str
+    events: int
+    liked_events: int
+    liked: list[LikedItem]
+    top: list[Recommended]
+
+
+@dataclass(frozen=True)
+class ClusterFacts:
+    """One cluster's profile; genres and tags as (name, lift)."""
+
+    cluster_id: int
+    size: int
+    label: str
+    genres: list[tuple[str, float]]
+    tags: list[tuple[str, float]]
+    exemplars: list[str]
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """A table of the publication; ``rows`` counts the run's own rows where a table holds several runs."""
+
+    name: str
+    rows: int
+    version: int
+    path: str
+
+
+@dataclass(frozen=True)
+class ItemFacts:
+    """The catalogue, one entry an item.
+
+    Attributes:
+        count: int64 [n_items], events.
+        listed: int64 [n_items], lists of the run that hold the item.
+        map_vectors: float32 [n_mapped, k], vectors of the mapped items (the best known ones).
+        map_clusters: int64 [n_mapped], their clusters.
+    """
+
+    count: npt.NDArray[np.int64]
+    listed: npt.NDArray[np.int64]
+    map_vectors: npt.NDArray[np.float32]
+    map_clusters: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Everything that the report of a run says."""
+
+    run_id: str
+    model_version: str
+    published_at: datetime
+    root: str
+    data: DataFacts
+    metrics: MetricFacts
+    training: TrainingFacts
+    users: list[UserLists]
+    clusters: list[ClusterFacts]
+    n_clusters: int
+    tables: list[TableFacts]
+    items: ItemFacts
+    seconds: dict[str, float]

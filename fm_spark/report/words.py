@@ -1,0 +1,94 @@
+"""How the report names and formats things; shared by the terminal and the HTML form."""
+
+from __future__ import annotations
+
+from fm_spark.report.facts import MetricFacts, RunFacts
+
+METRIC_NAMES = {
+    "ndcg_at_10": "NDCG@10",
+    "recall_at_20": "Recall@20",
+    "precision_at_10": "Precision@10",
+    "map_at_10": "MAP@10",
+    "mrr": "MRR",
+    "hit_rate_at_10": "Hit rate@10",
+    "coverage_at_10": "Catalogue coverage@10",
+}
+SETTINGS = (
+    "k",
+    "decays",
+    "target_decay",
+    "learning_rate",
+    "learning_rate_decay",
+    "l2",
+    "batch_size",
+    "negatives",
+    "blocks",
+    "rounds",
+)
+"""The settings that are shown, in this order; fm_model holds all of them."""
+_SPLITS = {
+    "user_time": "each user's last positives are held out",
+    "global_time": "everything after one point in time is held out",
+    "random": "random positives of each user are held out",
+}
+
+
+def metric_rows(metrics: MetricFacts) -> list[tuple[str, float | None, float | None, str]]:
+    """Rows (name, fm, popularity, ratio) in the usual order of metrics; metrics without a name here come last."""
+    known = [name for name in METRIC_NAMES if name in metrics.values]
+    other = [name for name in metrics.values if name not in METRIC_NAMES]
+    rows = []
+    for name in known + other:
+        fm, popularity = metrics.values[name].get("fm"), metrics.values[name].get("popularity")
+        ratio = f"{fm / popularity:.2f}x" if fm is not None and popularity else "-"
+        rows.append((METRIC_NAMES.get(name, name), fm, popularity, ratio))
+    return rows
+
+
+def metric_note(metrics: MetricFacts) -> str:
+    """What the metrics are means over."""
+    how = _SPLITS.get(metrics.split, metrics.split)
+    return (
+        f"Mean over {metrics.users:,} users, all {metrics.items:,} items ranked, what a user already has left out. "
+        f"Split {metrics.split}: {how}; {metrics.users_without_truth:,} users have nothing held out and do not count."
+    )
+
+
+def data_rows(facts: RunFacts) -> list[tuple[str, str]]:
+    """The counts of the input as (what, how much)."""
+    data = facts.data
+    span = f"{data.first:%Y-%m-%d} to {data.last:%Y-%m-%d}" if data.first and data.last else "-"
+    return [
+        ("Users", f"{data.users:,}"),
+        ("Items with an event", f"{data.items:,} of {data.catalogue:,}"),
+        ("Events", f"{data.events:,} ({span})"),
+        ("Liked", f"{data.positives:,} ({share(data.positives, data.events)})"),
+        ("Held out for the test", f"{data.test_events:,} liked events"),
+        ("Density", f"{data.density:.2%} of users x items"),
+    ]
+
+
+def setting_rows(facts: RunFacts) -> list[tuple[str, str]]:
+    """The settings in force as (name, value)."""
+    return [(name, facts.training.settings[name]) for name in SETTINGS if name in facts.training.settings]
+
+
+def training_note(facts: RunFacts) -> str:
+    """Which fits there are, how long they ran and how good the settings were on the validation part."""
+    fits = [
+        f"{epochs} epochs for {'the published model' if purpose == 'publish' else 'the measured model'}"
+        for purpose, epochs in facts.training.epochs.items()
+    ]
+    validation = [f"{METRIC_NAMES.get(name, name)} {value:.4f}" for name, value in facts.training.validation.items()]
+    text = f"Factorization machine with {facts.training.k} factors: {', '.join(fits)}."
+    return f"{text} Validation: {', '.join(validation)}." if validation else text
+
+
+def share(part: int, whole: int) -> str:
+    """Percentage without decimals; ``-`` of nothing."""
+    return f"{part / whole:.0%}" if whole else "-"
+
+
+def lifts(pairs: list[tuple[str, float]]) -> str:
+    """Names with their lifts, for example ``Horror x3.2, Thriller x1.8``."""
+    return ", ".join(f"{name} x{lift:.1f}" for name, lift in pairs)
