@@ -27,13 +27,13 @@ def windows(decays: npt.NDArray[np.float64]) -> Ints:
     return np.array([max(1, math.ceil(math.log(NEGLIGIBLE) / math.log(d))) for d in decays], dtype=np.int64)
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def inverse_norm(decay, n):  # type: ignore[no-untyped-def]
     """1 / 2-norm of (1, d, ..., d^(n-1)); n > 0."""
     return math.sqrt((1.0 - decay * decay) / (1.0 - decay ** (2.0 * n)))
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, fastmath=True)
 def forward(
     factors: Floats,
     n_items: int,
@@ -83,7 +83,7 @@ def forward(
                         out[j, f] += scale * state[f]
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, fastmath=True)
 def backward(
     grad: Floats,
     touched: npt.NDArray[np.uint8],

@@ -66,6 +66,4 @@ def init_parameters(n_decays: int, count: npt.NDArray[np.int64], k: int, init_st
     factors = rng.standard_normal((n_tables * n_items, k), dtype=np.float32) * np.float32(init_std)
     factors[-n_items:][count == 0] = 0.0
     bias = np.log((count + 1.0) / (count.sum() / max(1, n_items) + 1.0)).astype(np.float32)
-    return Parameters(
-        factors, bias, np.full(n_tables * n_items, INITIAL_STATE), np.full(n_items, INITIAL_STATE)
-    )
+    return Parameters(factors, bias, np.full(n_tables * n_items, INITIAL_STATE), np.full(n_items, INITIAL_STATE))

@@ -64,7 +64,7 @@ def visit_order(found: Positives, chunk_size: int, rng: np.random.Generator) -> 
     return Chunks(begin[order], end[order], found.start[user][order])
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _next_targets(ptr: Ints, ahead: Ints, out: Ints) -> None:
     for u in range(len(ptr) - 1):
         for j in range(ptr[u], ptr[u + 1]):

@@ -18,11 +18,7 @@ COLUMNS = ["user_id", "item_feature", "label", "weight", "split"]
 
 def ordered_events(events: DataFrame, partitions: int) -> DataFrame:
     """The columns of :data:`COLUMNS`, every user whole in one partition, in the order of his history."""
-    return (
-        events.repartition(partitions, F.col("user_id"))
-        .sortWithinPartitions("user_id", "position")
-        .select(*COLUMNS)
-    )
+    return events.repartition(partitions, F.col("user_id")).sortWithinPartitions("user_id", "position").select(*COLUMNS)
 
 
 def sequences_from_arrow(
@@ -46,18 +42,19 @@ def sequences_from_arrow(
             table = pa.Table.from_batches(held).combine_chunks()
             cut = _last_user_start(table["user_id"])
             if cut > 0:
-                yield _pack(table.slice(0, cut), feature_to_item)
+                yield pack(table.slice(0, cut), feature_to_item)
                 held = table.slice(cut).to_batches()
                 size = table.num_rows - cut
     if size:
-        yield _pack(pa.Table.from_batches(held).combine_chunks(), feature_to_item)
+        yield pack(pa.Table.from_batches(held).combine_chunks(), feature_to_item)
 
 
 def _last_user_start(user: pa.ChunkedArray) -> int:
     return int(pc.index(user, user[-1]).as_py())
 
 
-def _pack(table: pa.Table, feature_to_item: npt.NDArray[np.int32]) -> Sequences:
+def pack(table: pa.Table, feature_to_item: npt.NDArray[np.int32]) -> Sequences:
+    """One block out of rows with :data:`COLUMNS`, users contiguous and in the order of their histories."""
     user = table["user_id"].to_numpy()
     starts = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]])) if len(user) else np.empty(0, np.int64)
     split = table["split"].combine_chunks().dictionary_encode()

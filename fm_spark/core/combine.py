@@ -1,0 +1,173 @@
+"""How a round's blocks become one move: exact integer sums of what they learnt, then the adaptive sum.
+
+Every number that is summed over blocks is first rounded to a fixed grid and kept as an integer. Integer addition
+does not depend on the order, so the sum has the same bits for any partitioning, retry or speculative task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fm_spark.core.local_steps import Move
+from fm_spark.core.parameters import Doubles, Floats, Parameters
+
+# Grids: 1e-6 for displacements (factors move by 1e-3 and more a round), 2e-10 for squared gradients.
+MOVE_GRID = 2.0**20
+STATE_GRID = 2.0**32
+LOSS_GRID = 2.0**20
+# A single displacement (or, with synchronous rounds, summed gradient) above this is divergence.
+LARGEST_MOVE = 2.0**30
+
+
+class RowSum(NamedTuple):
+    """Sums over blocks for the rows of one array that any block touched.
+
+    Attributes:
+        rows: int32 [r], ascending.
+        move: int32 or int64 [r, width], displacement / MOVE_GRID.
+        state: int64 [r], added AdaGrad state s_p, / STATE_GRID.
+        root: int64 [r], sum of sqrt(G_0 + s_p) - sqrt(G_0), / STATE_GRID.
+        blocks: int32 [r], how many blocks touched the row.
+    """
+
+    rows: npt.NDArray[np.int32]
+    move: npt.NDArray[np.int64]
+    state: npt.NDArray[np.int64]
+    root: npt.NDArray[np.int64]
+    blocks: npt.NDArray[np.int32]
+
+
+class MoveSum(NamedTuple):
+    """What any number of blocks learnt in a round.
+
+    Attributes:
+        factors, bias: the touched rows' sums (bias with width 1).
+        loss: summed loss / LOSS_GRID; events: summed weight / LOSS_GRID.
+        seconds: kernel time summed over blocks (not part of any promise of equal bits).
+        sent: bytes that tasks returned for this sum.
+    """
+
+    factors: RowSum
+    bias: RowSum
+    loss: int
+    events: int
+    seconds: float
+    sent: int = 0
+
+    def nbytes(self) -> int:
+        """Bytes of the arrays, that is what travels."""
+        return sum(array.nbytes for part in (self.factors, self.bias) for array in part)
+
+
+def on_grid(move: Move, parameters: Parameters, seconds: float = 0.0) -> MoveSum:
+    """Rounds one block's move to the grids.
+
+    Args:
+        parameters: the broadcast point, for G_0.
+
+    Raises:
+        FloatingPointError: a displacement is not finite or larger than LARGEST_MOVE.
+    """
+    factors = _rows_on_grid(move.rows, move.factors, move.state, parameters.factors_state)
+    bias = _rows_on_grid(move.items, move.bias[:, None], move.bias_state, parameters.bias_state)
+    if not np.isfinite(move.loss):
+        raise FloatingPointError(f"the loss is {move.loss}")
+    return MoveSum(factors, bias, round(move.loss * LOSS_GRID), round(move.events * LOSS_GRID), seconds)
+
+
+def _rows_on_grid(rows: npt.NDArray[np.int32], move: Floats, added: Doubles, initial: Doubles) -> RowSum:
+    largest = np.abs(move).max(initial=0.0)
+    if not largest <= LARGEST_MOVE:
+        raise FloatingPointError(f"a parameter moved by {largest:g} in one round of one block")
+    root = added / (np.sqrt(initial[rows] + added) + np.sqrt(initial[rows]))
+    return RowSum(
+        rows,
+        np.rint(move.astype(np.float64) * MOVE_GRID).astype(np.int64),
+        np.rint(added * STATE_GRID).astype(np.int64),
+        np.rint(root * STATE_GRID).astype(np.int64),
+        np.ones(len(rows), np.int32),
+    )
+
+
+def merge(first: MoveSum | None, second: MoveSum | None) -> MoveSum | None:
+    """Adds two sums; ``None`` is the empty sum. Associative and commutative to the bit (but for ``seconds``)."""
+    if first is None or second is None:
+        return second if first is None else first
+    return MoveSum(
+        _merge_rows(first.factors, second.factors),
+        _merge_rows(first.bias, second.bias),
+        first.loss + second.loss,
+        first.events + second.events,
+        first.seconds + second.seconds,
+        first.sent + second.sent,
+    )
+
+
+def merge_all(sums: Sequence[MoveSum]) -> MoveSum | None:
+    """Adds any number of sums pairwise, so that every row is copied log(n) times."""
+    level: list[MoveSum | None] = list(sums)
+    while len(level) > 1:
+        level = [merge(level[i], level[i + 1] if i + 1 < len(level) else None) for i in range(0, len(level), 2)]
+    return level[0] if level else None
+
+
+def _merge_rows(a: RowSum, b: RowSum) -> RowSum:
+    rows = np.union1d(a.rows, b.rows).astype(np.int32)
+    out = RowSum(
+        rows,
+        np.zeros((len(rows), a.move.shape[1]), np.int64),
+        np.zeros(len(rows), np.int64),
+        np.zeros(len(rows), np.int64),
+        np.zeros(len(rows), np.int32),
+    )
+    for part in (a, b):
+        at = np.searchsorted(rows, part.rows)
+        out.move[at] += part.move
+        out.state[at] += part.state
+        out.root[at] += part.root
+        out.blocks[at] += part.blocks
+    return out
+
+
+def adaptive_sum(parameters: Parameters, total: MoveSum, n_blocks: int, trust_region: float) -> None:
+    """Applies a round to ``parameters`` in place: theta += gamma sum_p d_p, row by row.
+
+    gamma = (sqrt(G_0 + sum s_p) - sqrt(G_0)) / sum_p (sqrt(G_0 + s_p) - sqrt(G_0)), clipped to [1 / blocks that touched
+    the row, 1]: the ratio of how far AdaGrad would have moved in one sequential pass and how far the blocks moved
+    together. One block alone is sequential SGD, and is taken as it is.
+
+    Args:
+        n_blocks: blocks of the round; with more than one the move of a factor row is bounded.
+        trust_region: the bound, as a share of max(norm of the row, root mean square of the row norms of its table);
+            0 sets none. Biases are free.
+    """
+    n_items = parameters.n_items
+    reach: Floats | None = None
+    if n_blocks > 1 and trust_region > 0.0:
+        norms = np.linalg.norm(parameters.factors, axis=1)
+        table_rms = np.sqrt(np.square(norms.reshape(-1, n_items)).mean(axis=1))
+        rows = total.factors.rows
+        reach = trust_region * np.maximum(norms[rows], table_rms[rows // n_items])
+    _apply(total.factors, parameters.factors, parameters.factors_state, reach)
+    _apply(total.bias, parameters.bias.reshape(-1, 1), parameters.bias_state, None)
+
+
+def _apply(total: RowSum, values: Floats, state: Doubles, reach: Floats | None) -> None:
+    rows = total.rows
+    initial, added = state[rows], total.state / STATE_GRID
+    blocks_moved = total.root / STATE_GRID
+    sequential = added / (np.sqrt(initial + added) + np.sqrt(initial))
+    gamma = np.where(
+        (total.blocks > 1) & (blocks_moved > 0), sequential / np.where(blocks_moved > 0, blocks_moved, 1.0), 1.0
+    )
+    gamma = np.clip(gamma, 1.0 / total.blocks, 1.0)
+    move = total.move * (gamma / MOVE_GRID)[:, None]
+    if reach is not None:
+        length = np.linalg.norm(move, axis=1)
+        move *= np.minimum(1.0, reach / np.where(length > 0, length, 1.0))[:, None]
+    values[rows] += move.astype(np.float32)
+    state[rows] = initial + added

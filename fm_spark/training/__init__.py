@@ -1,0 +1,1 @@
+"""Training on Spark: packed blocks, rounds, validation, models."""

@@ -1,0 +1,155 @@
+"""User histories as packed blocks in the memory of the executors: one persisted RDD for every slice of an epoch.
+
+Which block and which slice a user belongs to follows from a hash of his id and from the size of the data, never from
+partitions, cores or executors; so does the order of users in a block.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark import RDD, StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from fm_spark.core.sequences import UNUSED, Sequences, hold_out, select
+from fm_spark.events.sequences import COLUMNS, pack
+
+VALIDATION, EVALUATION, PUBLISH = "tune", "evaluation", "publish"
+"""The stages of a run: which events may be seen."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One logical block of one slice.
+
+    Attributes:
+        slice: which round of an epoch it belongs to, from 0.
+        number: which block of the slice, from 0.
+        sequences: its users in ascending order of their ids; ``user`` holds 64-bit hashes of the ids.
+        validation: uint8 [n_events], how the tail of the training part is cut for validation.
+    """
+
+    slice: int
+    number: int
+    sequences: Sequences
+    validation: npt.NDArray[np.uint8]
+
+    def view(self, stage: str) -> Sequences:
+        """The events that training may see in a stage."""
+        if stage == PUBLISH:
+            return self.sequences
+        if stage == EVALUATION:
+            return select(self.sequences, self.sequences.part == 0)
+        return select(self.sequences, self.validation == 0)
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The persisted blocks; slice r of an epoch is ``rdds[r]``."""
+
+    rdds: list[RDD[Block]]
+    n_blocks: int
+
+    def unpersist(self) -> None:
+        """Releases the memory of the executors."""
+        for rdd in self.rdds:
+            rdd.unpersist()
+
+
+def pack_slices(
+    events: DataFrame,
+    feature_to_item: npt.NDArray[np.int32],
+    n_blocks: int,
+    n_rounds: int,
+    partitions: int,
+    validation: tuple[float, int],
+) -> Slices:
+    """Packs the events table into ``n_rounds`` slices of ``n_blocks`` blocks and persists them.
+
+    Args:
+        partitions: how many tasks a round gets; does not change any result.
+        validation: share of the positives and fewest positives of the validation cut.
+    """
+    packed = _packed(events, feature_to_item, n_blocks, n_rounds, partitions, validation).persist(
+        StorageLevel.MEMORY_AND_DISK
+    )
+    try:
+        rdds = []
+        for r in range(n_rounds):
+            one = packed.where(F.col("slice") == r).select("payload")
+            rdd = one.rdd.map(lambda row: _load(row[0])).persist(StorageLevel.MEMORY_AND_DISK)
+            rdd.count()  # fills the cache while the packed rows are still there
+            rdds.append(rdd)
+        return Slices(rdds, n_blocks)
+    finally:
+        packed.unpersist()
+
+
+def _packed(
+    events: DataFrame,
+    feature_to_item: npt.NDArray[np.int32],
+    n_blocks: int,
+    n_rounds: int,
+    partitions: int,
+    validation: tuple[float, int],
+) -> DataFrame:
+    keyed = events.select(
+        F.pmod(F.xxhash64("user_id", F.lit("slice")), F.lit(n_rounds)).cast("int").alias("slice"),
+        F.pmod(F.xxhash64("user_id", F.lit("block")), F.lit(n_blocks)).cast("int").alias("block"),
+        F.col("user_id"),
+        F.xxhash64("user_id").alias("user"),
+        F.col("position"),
+        *[F.col(name) for name in COLUMNS if name != "user_id"],
+    )
+    ordered = keyed.repartition(partitions, "block").sortWithinPartitions("slice", "block", "user_id", "position")
+    columns = ["slice", "block", "user", *[name for name in COLUMNS if name != "user_id"]]
+
+    def to_blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for key, table in _groups(batches):
+            block = _block(key, table, feature_to_item, validation)
+            payload = pickle.dumps(block, protocol=5)
+            yield pa.RecordBatch.from_pydict({"slice": pa.array([key[0]], pa.int32()), "payload": [payload]})
+
+    return ordered.select(*columns).mapInArrow(to_blocks, "slice int, payload binary")
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[tuple[int, int], pa.Table]]:
+    """Cuts the sorted rows where (slice, block) changes; a group may span batches."""
+    held: list[pa.RecordBatch] = []
+    current: tuple[int, int] | None = None
+    for batch in batches:
+        key = batch.column("slice").to_numpy().astype(np.int64) << 32 | batch.column("block").to_numpy()
+        edges = np.flatnonzero(np.diff(key)) + 1
+        for begin, end in zip([0, *edges], [*edges, batch.num_rows], strict=True):
+            if begin == end:
+                continue
+            here = (int(key[begin] >> 32), int(key[begin] & 0xFFFFFFFF))
+            if current is not None and here != current:
+                yield current, pa.Table.from_batches(held)
+                held = []
+            current = here
+            held.append(batch.slice(begin, end - begin))
+    if current is not None:
+        yield current, pa.Table.from_batches(held)
+
+
+def _block(
+    key: tuple[int, int], table: pa.Table, feature_to_item: npt.NDArray[np.int32], validation: tuple[float, int]
+) -> Block:
+    columns = {name: table[name] for name in COLUMNS if name != "user_id"}
+    sequences = pack(pa.table({"user_id": table["user"], **columns}), feature_to_item)
+    cut = np.full(len(sequences.item), UNUSED, np.uint8)
+    train = sequences.part == 0
+    cut[train] = hold_out(select(sequences, train), *validation)
+    return Block(key[0], key[1], sequences, cut)
+
+
+def _load(payload: bytes | bytearray) -> Block:
+    block: Block = pickle.loads(bytes(payload))
+    return block

@@ -1,0 +1,63 @@
+"""The features of the machine beyond the static ones of the events: side features of items, history fields."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import functions as F
+from scipy import sparse
+
+from fm_spark.events.catalogue import Catalogue
+from fm_spark.events.vocabulary import extend_vocabulary
+from fm_spark.tables.store import TableStore
+
+ITEM, GENRE, UNSEEN = "item", "genre", "__unseen__"
+
+
+class Side(NamedTuple):
+    """Side features of the items: their names (ascending) and values, float32 CSR [n_items, n_side]."""
+
+    names: list[str]
+    x: sparse.csr_matrix
+
+
+def genre_features(catalogue: Catalogue) -> Side:
+    """Genres as multi-hot features of value 1 / sqrt(number of the item's genres)."""
+    names = sorted({name for genres in catalogue.genres for name in genres})
+    place = {name: j for j, name in enumerate(names)}
+    rows = np.repeat(np.arange(catalogue.n_items), [len(genres) for genres in catalogue.genres])
+    columns = np.array([place[name] for genres in catalogue.genres for name in genres], dtype=np.int64)
+    values = np.array([len(genres) ** -0.5 for genres in catalogue.genres for _ in genres], dtype=np.float32)
+    return Side(names, sparse.csr_matrix((values, (rows, columns)), shape=(catalogue.n_items, len(names))))
+
+
+def history_fields(decays: tuple[float, ...]) -> list[str]:
+    """Names of the history fields in the order of the parameter tables: for each decay not liked, then liked."""
+    return [f"history_{kind}_{decay:g}" for decay in decays for kind in ("not_liked", "liked")]
+
+
+def vocabulary_of(
+    store: TableStore, catalogue: Catalogue, decays: tuple[float, ...], run_id: str
+) -> dict[str, dict[str, int]]:
+    """Field -> value -> feature index of every field of the machine; new history features are added to the table.
+
+    Returns:
+        Plain dicts on the driver: they grow with the catalogue, not with users or events.
+    """
+    fields = history_fields(decays)
+    values = pd.DataFrame(
+        {
+            "field": np.repeat(fields, catalogue.n_items),
+            "value": np.tile([str(i) for i in catalogue.item_id], len(fields)),
+            "place": np.tile(np.arange(catalogue.n_items), len(fields)),
+        }
+    )
+    rows = store.spark.createDataFrame(values, "field string, value string, place bigint")
+    vocabulary = extend_vocabulary(store, rows, run_id)
+    wanted = vocabulary.where(F.col("field").isin([ITEM, GENRE, *fields])).select("field", "value", "feature")
+    return {
+        str(field): dict(zip(group["value"], group["feature"].astype(int), strict=True))
+        for field, group in wanted.toPandas().groupby("field")
+    }

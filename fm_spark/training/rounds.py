@@ -1,0 +1,139 @@
+"""One round: broadcast the parameters, let every block learn, sum what the tasks return, apply the sum."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from pyspark import RDD, SparkContext
+
+from fm_spark.core.combine import LOSS_GRID, MoveSum, merge, merge_all
+from fm_spark.core.gradient import Sampler, Settings, Workspace
+from fm_spark.core.parameters import Parameters
+from fm_spark.core.side import SideFeatures, share_move
+from fm_spark.core.strategy import Strategy
+from fm_spark.errors import DivergenceError
+from fm_spark.training.blocks import Block
+
+# more partitions than this are summed in a tree of tasks before the driver sees them
+_FLAT_PARTITIONS = 16
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What a round cost and learnt; seconds and bytes as in ``training_history``."""
+
+    loss: float
+    seconds_broadcast: float
+    seconds_compute: float
+    seconds_aggregate: float
+    seconds_step: float
+    bytes_broadcast: int
+    bytes_aggregated: int
+    events: int
+
+
+@dataclass(frozen=True)
+class RoundKey:
+    """Where in the training a round is; with a block's number it makes the block's stream of random numbers."""
+
+    seed: int
+    epoch: int
+    round: int
+    n_blocks: int
+
+
+_workspace: Workspace | None = None
+
+
+def _scratch(parameters: Parameters) -> Workspace:
+    """The worker's scratch arrays: allocated once per worker process, not once per task."""
+    global _workspace
+    if _workspace is None or (_workspace.shape, _workspace.n_items) != (parameters.factors.shape, parameters.n_items):
+        rows, k = parameters.factors.shape
+        _workspace = Workspace((rows, k), parameters.n_items)
+    return _workspace
+
+
+def run_round(
+    sc: SparkContext,
+    blocks: RDD[Block],
+    stage: str,
+    parameters: Parameters,
+    side: SideFeatures | None,
+    sampler: Sampler,
+    settings: Settings,
+    strategy: Strategy,
+    key: RoundKey,
+) -> RoundRecord:
+    """Runs one round and moves ``parameters`` (and ``side``) in place.
+
+    Raises:
+        DivergenceError: a loss or a move is not finite.
+    """
+    begin = time.perf_counter()
+    shared = sc.broadcast((parameters, sampler))
+    sent = time.perf_counter()
+    try:
+        # None instead of a zero of the model's size: nothing but the closure travels to the tasks
+        work = partial(_learn, shared=shared, stage=stage, settings=settings, strategy=strategy, key=key)
+        moves: RDD[MoveSum] = blocks.mapPartitions(work)
+        depth = 2 if blocks.getNumPartitions() > _FLAT_PARTITIONS else 1
+        total = moves.treeAggregate(None, merge, merge, depth)
+    finally:
+        shared.destroy()
+    summed = time.perf_counter()
+    if total is None:
+        raise DivergenceError(f"round {key.round + 1} of epoch {key.epoch + 1} has no events to learn from")
+    _check(total, settings, key)
+    before, before_bias = parameters.item_factors.copy(), parameters.bias.copy()
+    strategy.apply(parameters, total, settings, key.n_blocks)
+    if side is not None:
+        share_move(side, parameters, before, before_bias)
+    done = time.perf_counter()
+    events = total.events / LOSS_GRID
+    return RoundRecord(
+        loss=total.loss / LOSS_GRID / events if events else 0.0,
+        seconds_broadcast=sent - begin,
+        seconds_compute=total.seconds,
+        seconds_aggregate=summed - sent,
+        seconds_step=done - summed,
+        bytes_broadcast=parameters.nbytes(),
+        bytes_aggregated=total.sent,
+        events=round(events),
+    )
+
+
+def _learn(
+    blocks: Iterator[Block], *, shared: object, stage: str, settings: Settings, strategy: Strategy, key: RoundKey
+) -> Iterator[MoveSum]:
+    parameters, sampler = shared.value  # type: ignore[attr-defined]
+    work = _scratch(parameters)
+    sums = []
+    for block in blocks:
+        stream = (key.seed, key.epoch, key.round * key.n_blocks + block.number)
+        try:
+            sums.append(strategy.block(parameters, work, block.view(stage), sampler, settings, stream))
+        except FloatingPointError as error:
+            raise RuntimeError(f"fm_spark divergence in block {block.number}: {error}") from None
+    total = merge_all(sums)
+    if total is not None:
+        yield total._replace(sent=total.nbytes())
+
+
+def _check(total: MoveSum, settings: Settings, key: RoundKey) -> None:
+    loss = total.loss / max(1, total.events)
+    if not np.isfinite(loss) or loss > 1e4:
+        raise diverged(f"the loss is {loss:g}", settings, key)
+
+
+def diverged(what: str, settings: Settings, key: RoundKey) -> DivergenceError:
+    """The error for training that left the finite numbers."""
+    return DivergenceError(
+        f"training diverged in epoch {key.epoch + 1}, round {key.round + 1}: {what} at learning rate "
+        f"{settings.learning_rate:g}; lower train.learning_rate, for example to {settings.learning_rate / 2:g}, "
+        "or raise train.l2; the tables are as they were before this run"
+    )

@@ -1,0 +1,192 @@
+"""The train job: choose settings on the validation part, fit what is measured, fit what is published."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from fm_spark.config import Config
+from fm_spark.errors import InputError
+from fm_spark.events.catalogue import Catalogue, load_catalogue
+from fm_spark.tables.contracts import EVENTS, ITEMS, TRAINING_HISTORY, VOCABULARY
+from fm_spark.tables.runs import events_run_id
+from fm_spark.tables.store import TableStore
+from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION, Block, Slices, pack_slices
+from fm_spark.training.features import genre_features
+from fm_spark.training.models import TrainedModel, save_models
+from fm_spark.training.resolve import DataSize, block_count, candidates, round_count
+from fm_spark.training.trainer import Fit, HistoryRow, TrainingData, fit
+
+log = logging.getLogger("fm_spark.train")
+
+# when there is nothing to validate on: too few positives to cut a tail from
+_EPOCHS_WITHOUT_VALIDATION = 10
+_STAGES = (VALIDATION, EVALUATION, PUBLISH)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What the train job made.
+
+    Attributes:
+        epochs: epochs that validation chose.
+        metrics: validation metrics of the chosen settings.
+        hyperparameters: settings in force, auto resolved.
+    """
+
+    run_id: str
+    model_version: str
+    evaluation_version: str
+    epochs: int
+    metrics: dict[str, float]
+    hyperparameters: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Events of each item by stage: int64 [n_items]."""
+
+    liked: dict[str, npt.NDArray[np.int64]]
+    not_liked: dict[str, npt.NDArray[np.int64]]
+
+
+def train(store: TableStore, config: Config) -> TrainResult:
+    """Trains on the events table and writes ``fm_model``, ``fm_parameters`` and ``training_history``.
+
+    Raises:
+        TableError: a table is missing or cannot be written.
+        InputError: there is nothing to learn from.
+        DivergenceError: training left the finite numbers.
+    """
+    run_id = events_run_id(store, config)
+    versions = {contract.name: store.version(contract) for contract in (EVENTS, ITEMS, VOCABULARY)}
+    events = store.read(EVENTS, versions[EVENTS.name])
+    catalogue = load_catalogue(store.read(ITEMS, versions[ITEMS.name]))
+    size = data_size(events)
+    if size.positives == 0:
+        raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")
+    slices = _slices(store, config, events, catalogue, size)
+    try:
+        counts = _counts(slices, catalogue.n_items)
+        data = TrainingData(
+            slices,
+            counts.liked,
+            genre_features(catalogue).x if config.train.genres and any(catalogue.genres) else None,
+            min(1.0, config.train.validation_users / max(1, size.users)),
+        )
+        chosen, fits = _fit_all(store, config, data, size)
+    finally:
+        slices.unpersist()
+    models = [
+        TrainedModel(f"fm-{run_id}-eval", "evaluation", fits[0], counts.liked[EVALUATION], counts.not_liked[EVALUATION])
+    ]
+    last = PUBLISH if config.train.refit else EVALUATION
+    models.append(TrainedModel(f"fm-{run_id}", "publish", fits[-1], counts.liked[last], counts.not_liked[last]))
+    save_models(store, config, run_id, catalogue, models, versions)
+    history = [row for f in (*chosen, *fits) for row in f.history]
+    _write_history(store, run_id, models, history)
+    best = fits[-1]
+    return TrainResult(
+        run_id, models[1].model_version, models[0].model_version, best.epochs, best.metrics, best.recipe.describe()
+    )
+
+
+def data_size(events: DataFrame) -> DataSize:
+    """Counts the training part: what the rules of ``auto`` follow from."""
+    known = events.where(F.col("split") == "train")
+    row = known.agg(
+        F.countDistinct("user_id").alias("users"),
+        F.count(F.lit(1)).alias("events"),
+        F.sum(F.when(F.col("label") > 0, 1).otherwise(0)).alias("positives"),
+        F.countDistinct(F.when(F.col("label") > 0, F.col("item_feature"))).alias("items"),
+    ).first()
+    if row is None:
+        return DataSize(0, 0, 0, 0)
+    return DataSize(row["users"], row["events"], row["positives"] or 0, row["items"])
+
+
+def _slices(store: TableStore, config: Config, events: DataFrame, catalogue: Catalogue, size: DataSize) -> Slices:
+    blocks = block_count(config.train, size)
+    rounds = round_count(config.train, size, blocks)
+    log.info(
+        "%d positive events of %d users in %d blocks, %d rounds an epoch", size.positives, size.users, blocks, rounds
+    )
+    partitions = max(1, min(blocks, 2 * store.spark.sparkContext.defaultParallelism))
+    cut = (config.train.validation_fraction, config.events.min_positives)
+    return pack_slices(events, catalogue.feature_to_item, blocks, rounds, partitions, cut)
+
+
+def _fit_all(store: TableStore, config: Config, data: TrainingData, size: DataSize) -> tuple[list[Fit], list[Fit]]:
+    """Returns the fits that were tried on the validation part, and the one measured and the one published."""
+    sc = store.spark.sparkContext
+    recipes = candidates(config.train, size)
+    tried = []
+    for number, recipe in enumerate(recipes):
+        log.info("candidate %d of %d: %s", number + 1, len(recipes), _settings(recipe.describe()))
+        tried.append(
+            fit(sc, data, config.train, recipe, VALIDATION, epochs=recipe.epochs, validate=True, candidate=number)
+        )
+    metric = config.train.validation_metric
+    best = max(tried, key=lambda f: f.metrics.get(metric, 0.0))
+    epochs = best.epochs if best.metrics else min(config.train.epochs, _EPOCHS_WITHOUT_VALIDATION)
+    log.info("chosen: %d epochs of %s", epochs, _settings(best.recipe.describe()))
+    fits = []
+    for stage in (EVALUATION, PUBLISH) if config.train.refit else (EVALUATION,):
+        made = fit(sc, data, config.train, best.recipe, stage, epochs=epochs)
+        fits.append(Fit(made.recipe, made.parameters, made.side, made.epochs, best.metrics, made.history))
+    return tried, fits
+
+
+def _settings(values: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _counts(slices: Slices, n_items: int) -> _Counts:
+    def count(block: Block) -> npt.NDArray[np.int64]:
+        found = []
+        for stage in _STAGES:
+            seen = block.view(stage)
+            found += [np.bincount(seen.item[seen.liked == flag], minlength=n_items) for flag in (0, 1)]
+        return np.stack(found)
+
+    total = np.zeros((2 * len(_STAGES), n_items), np.int64)
+    for rdd in slices.rdds:
+        part = rdd.map(count).treeAggregate(None, _plus, _plus, 2)
+        total += part if part is not None else 0
+    return _Counts(
+        {stage: total[2 * s + 1] for s, stage in enumerate(_STAGES)},
+        {stage: total[2 * s] for s, stage in enumerate(_STAGES)},
+    )
+
+
+def _plus(a: npt.NDArray[np.int64] | None, b: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
+
+
+def _write_history(store: TableStore, run_id: str, models: list[TrainedModel], history: list[HistoryRow]) -> None:
+    version = {
+        VALIDATION: models[0].model_version,
+        EVALUATION: models[0].model_version,
+        PUBLISH: models[1].model_version,
+    }
+    rows = []
+    for row in history:
+        metrics = row.metrics or {}
+        values = {
+            "model_version": version[row.stage],
+            "run_id": run_id,
+            **{name: getattr(row, name) for name in ("stage", "candidate", "epoch", "round")},
+            "ndcg_at_10": metrics.get("ndcg_at_10"),
+            "recall_at_20": metrics.get("recall_at_20"),
+            **vars(row.record),
+        }
+        rows.append(tuple(values[name] for name in TRAINING_HISTORY.column_names))
+    schema = ", ".join(f"{column.name} {column.type}" for column in TRAINING_HISTORY.columns)
+    store.write(store.spark.createDataFrame(rows, schema), TRAINING_HISTORY, run_id)
