@@ -1,0 +1,58 @@
+"""The catalogue as a table: what the items file and the events say about every item."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from fm_spark.events.vocabulary import GENRE, ITEM
+
+
+def catalogue_rows(histories: DataFrame, items: DataFrame | None, tags: DataFrame | None) -> DataFrame:
+    """Joins the items file with the items that have events.
+
+    Args:
+        histories: item_id, one row an event.
+        items: item_id, title, genres, year; None without an items file.
+        tags: item_id, tag, one row a tag that a user gave; None without them.
+
+    Returns:
+        item_id, title (the id as text when there is none), genres, year, tags (distinct, most given first, then by
+        name), count (bigint, 0 for an item without events), listed (whether the items file has it).
+    """
+    rows = histories.groupBy("item_id").agg(F.count(F.lit(1)).alias("count"))
+    if items is not None:
+        rows = rows.join(items.withColumn("listed", F.lit(True)), on="item_id", how="full_outer")
+    else:
+        rows = rows.select("*", F.lit("").alias("title"), F.array().cast("array<string>").alias("genres"),
+                           F.lit(None).cast("int").alias("year"), F.lit(False).alias("listed"))  # fmt: skip
+    if tags is not None:
+        rows = rows.join(_tag_lists(tags), on="item_id", how="left")
+    else:
+        rows = rows.withColumn("tags", F.lit(None))
+    empty = F.array().cast("array<string>")
+    titled = F.coalesce(F.trim("title"), F.lit("")) != ""
+    return rows.select(
+        "item_id",
+        F.when(titled, F.col("title")).otherwise(F.col("item_id").cast("string")).alias("title"),
+        F.coalesce("genres", empty).alias("genres"),
+        "year",
+        F.coalesce("tags", empty).alias("tags"),
+        F.coalesce("count", F.lit(0).cast("bigint")).alias("count"),
+        F.coalesce("listed", F.lit(False)).alias("listed"),
+    )
+
+
+def field_values(items: DataFrame) -> DataFrame:
+    """The (field, value, place) of the events' static fields, for the vocabulary: items by ascending id, genres by name."""
+    by_id = F.struct(F.col("item_id").alias("id"), F.lit("").alias("name"))
+    by_name = F.struct(F.lit(None).cast(items.schema["item_id"].dataType).alias("id"), F.col("value").alias("name"))
+    ids = items.select(F.lit(ITEM).alias("field"), F.col("item_id").cast("string").alias("value"), by_id.alias("place"))
+    genres = items.select(F.explode("genres").alias("value")).distinct()
+    return ids.unionByName(genres.select(F.lit(GENRE).alias("field"), "value", by_name.alias("place")))
+
+
+def _tag_lists(tags: DataFrame) -> DataFrame:
+    counted = tags.groupBy("item_id", "tag").agg(F.count(F.lit(1)).alias("given"))
+    by_use = F.array_sort(F.collect_list(F.struct((-F.col("given")).alias("less"), F.col("tag").alias("tag"))))
+    return counted.groupBy("item_id").agg(F.transform(by_use, lambda entry: entry["tag"]).alias("tags"))

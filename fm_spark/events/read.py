@@ -1,0 +1,113 @@
+"""Reads the configured input, whatever its layout, into typed events, items and tags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from fm_spark.config import InputConfig
+from fm_spark.events import generic, movielens
+from fm_spark.events.layouts import MovieLensLayout, find_layout
+from fm_spark.events.quality import MAX_EXAMPLES, Finding
+from fm_spark.events.rows import checked_events, refuse
+from fm_spark.events.sources import MALFORMED, PROBLEM, Source
+
+_ITEM_COLUMNS = ("item_id", "title", "genres", "year")
+
+
+@dataclass(frozen=True)
+class RawInput:
+    """Everything that was read and can be used; nothing is cached.
+
+    Attributes:
+        events: user_id, item_id (bigint or string), time (timestamp), value, weight (double), duplicates included.
+        items: item_id, title (may be null), genres (array<string>), year; one row an item; None without an items file.
+        tags: item_id, tag, one row a tag that a user gave; None without them.
+        rated: whether the input has values; without them every event is a positive one.
+        rows_read: rows of events, bad ones included.
+    """
+
+    source: str
+    events: DataFrame
+    items: DataFrame | None
+    tags: DataFrame | None
+    rated: bool
+    rows_read: int
+    findings: list[Finding]
+
+
+def read_input(spark: SparkSession, config: InputConfig) -> RawInput:
+    """Looks at ``input.path``, reads it in its layout and checks every row.
+
+    Raises:
+        InputError: missing or unknown input, missing column, no rows, or bad rows under ``input.bad_rows = fail``.
+    """
+    layout = find_layout(spark, config)
+    if isinstance(layout, MovieLensLayout):
+        return _read_movielens(spark, layout, config)
+    source = generic.events_source(spark, layout, config)
+    shape = generic.events_shape(source, config)
+    events = checked_events(source, shape, config.bad_rows)
+    items, found = _checked_items(
+        generic.items_source(spark, config), lambda raw: generic.items_shape(raw, shape.integer_ids["item"]), config
+    )
+    findings = [*events.findings, *found]
+    return RawInput(source.name, events.rows, items, None, bool(config.value_column), events.read, findings)
+
+
+def _read_movielens(spark: SparkSession, layout: MovieLensLayout, config: InputConfig) -> RawInput:
+    source = movielens.ratings_source(spark, layout)
+    events = checked_events(source, movielens.ratings_shape(layout, config.value_range), config.bad_rows)
+    items, found = _checked_items(
+        movielens.items_source(spark, layout), lambda raw: movielens.items_shape(spark, layout, raw), config
+    )
+    tags, unread = _checked_tags(movielens.tags_source(spark, layout))
+    findings = [*events.findings, *found, *unread]
+    return RawInput(source.name, events.rows, items, tags, True, events.read, findings)
+
+
+def _checked_items(
+    source: Source | None, shape: Callable[[DataFrame], DataFrame], config: InputConfig
+) -> tuple[DataFrame | None, list[Finding]]:
+    """One row an item; of an item listed twice the row with the least title stays."""
+    if source is None:
+        return None, []
+    shaped = shape(source.read())
+    good = shaped.where(F.col(PROBLEM).isNull()).select(*_ITEM_COLUMNS)
+    # min over structs compares the fields in order, so that the choice does not depend on the order of rows
+    columns = [F.col(name) for name in ("title", "genres", "year")]
+    items = good.groupBy("item_id").agg(F.min(F.struct(*columns)).alias("_item"), F.count(F.lit(1)).alias("_rows"))
+    bad = shaped.agg(F.count(F.lit(1)).alias("rows"), F.count(PROBLEM).alias("bad")).collect()[0]
+    again = items.agg(F.coalesce(F.sum(F.col("_rows") - 1), F.lit(0)).alias("again")).collect()[0]["again"]
+    if bad["bad"] and config.bad_rows == "fail":
+        refuse(source, shape, bad["bad"], bad["rows"])
+    twice = items.where("_rows > 1").orderBy("item_id").limit(MAX_EXAMPLES).collect() if again else []
+    findings = [
+        Finding("unreadable_items", bad["bad"], "dropped", "rows of the items file that cannot be read",
+                tuple(source.examples(shape, MAX_EXAMPLES)) if bad["bad"] else ()),
+        Finding("duplicate_items", again, "dropped", "further rows of the items file for an item that it lists already",
+                tuple(f"item {row['item_id']}: {row['_rows']} rows" for row in twice)),
+    ]  # fmt: skip
+    return items.select("item_id", "_item.title", "_item.genres", "_item.year"), findings
+
+
+def _checked_tags(source: Source | None) -> tuple[DataFrame | None, list[Finding]]:
+    """The tags that can be read; they describe clusters only, so a bad one is never a reason to stop."""
+    if source is None:
+        return None, []
+
+    def shape(raw: DataFrame) -> DataFrame:
+        item = F.expr("try_cast(`item` as bigint)")
+        tag = F.lower(F.trim("tag"))
+        problem = F.when(F.col(MALFORMED), "wrong number of fields").when(item.isNull(), "the film is no whole number")
+        problem = problem.when(F.coalesce(tag, F.lit("")) == "", "the tag is empty")
+        return raw.withColumns({"item_id": item, "tag": tag, PROBLEM: problem})
+
+    shaped = shape(source.read())
+    bad = shaped.agg(F.count(PROBLEM).alias("bad")).collect()[0]["bad"]
+    finding = Finding("unreadable_tags", bad, "dropped", "rows of the tags file that cannot be read or hold no tag",
+                      tuple(source.examples(shape, MAX_EXAMPLES)) if bad else ())  # fmt: skip
+    return shaped.where(F.col(PROBLEM).isNull()).select("item_id", "tag"), [finding]
