@@ -7,13 +7,17 @@ interrupted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from fm_spark.config import Config, load_config
@@ -46,7 +50,7 @@ def job_main(job: str, run: Callable[[SparkSession, Config], object], argv: Sequ
         log.error("%s", message)
         if arguments.verbose:
             traceback.print_exc()
-        elif not isinstance(error, FmSparkError):
+        elif code == 1 and not isinstance(error, FmSparkError):
             log.error("run it again with --verbose for the stack trace")
         sys.exit(code)
     sys.exit(0)
@@ -56,10 +60,14 @@ def run_job(job: str, run: Callable[[SparkSession, Config], object], arguments: 
     """Loads the configuration, opens the session, runs the job, stops the session."""
     config = load_config(arguments.config, overrides(arguments))
     spark = open_session(job, config)
+    # pyspark's own handler of Ctrl-C talks to a JVM that has had the signal too and is closing
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run(spark, config)
     finally:
-        spark.stop()
+        # after a lost JVM this would fail too, and hide why
+        with contextlib.suppress(Py4JError, OSError):
+            spark.stop()
 
 
 def job_parser(job: str) -> argparse.ArgumentParser:
@@ -88,8 +96,23 @@ def set_up_logging(verbose: bool) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
-    # py4j logs every lost connection with a trace of its own, after the message that explains it
-    logging.getLogger("py4j").setLevel(logging.WARNING if verbose else logging.CRITICAL)
     if not verbose:
+        handler.addFilter(_not_from_py4j)
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
+        _mute_query_contexts()
+
+
+def _not_from_py4j(record: logging.LogRecord) -> bool:
+    """Drops what py4j logs of a lost connection, a trace for each call; the message of the job explains it."""
+    return f"{os.sep}py4j{os.sep}" not in record.pathname
+
+
+def _mute_query_contexts() -> None:
+    """Keeps Spark 4 from printing every AnalysisException as a line of JSON with its Java stack."""
+    try:
+        from pyspark.logger import PySparkLogger
+    except ImportError:
+        return  # Spark 3
+    for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)

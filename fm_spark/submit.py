@@ -26,6 +26,7 @@ from fm_spark.options import add_job_arguments, overrides
 from fm_spark.supervise import supervise
 
 PROJECT = Path(__file__).resolve().parent.parent
+LOCAL_SETTINGS = PROJECT / "conf" / "spark-local.conf"
 JOBS = {
     "pipeline": "all of the jobs below, in this order, in one session",
     "events": "read ratings (MovieLens or your own) into labelled, split events",
@@ -80,9 +81,10 @@ def build(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Submissi
     master = asked or _default_master(home, environ) or "local[*]"
     java_options = [settings.pop("spark.driver.extraJavaOptions", "")]
     command = ["--master", master, "--name", f"fm_spark {arguments.job}"]
-    if is_local(master):
-        command += ["--properties-file", str(PROJECT / "conf" / "spark-local.conf")]
+    if settings.get("spark.submit.deployMode") != "cluster":
         java_options = log_options(arguments.verbose) + java_options
+    if is_local(master):
+        command += ["--properties-file", str(LOCAL_SETTINGS)]
     else:
         # a cluster's own Spark knows the cluster's class path
         home = Path(environ.get("SPARK_HOME") or home)
@@ -146,6 +148,17 @@ def log_options(verbose: bool = False) -> list[str]:
     if verbose:
         options += ["-Dfm_spark.log.level=warn", "-Dfm_spark.log.trace=full", "-Dfm_spark.log.tasks=warn"]
     return options
+
+
+def local_submit_args(
+    master: str, java_options: Sequence[str] = (), settings: Mapping[str, str] | None = None
+) -> list[str]:
+    """Words of ``PYSPARK_SUBMIT_ARGS`` for a Python process that opens a local session of its own."""
+    words = ["--master", master, "--properties-file", str(LOCAL_SETTINGS)]
+    words += ["--driver-java-options", " ".join([*log_options(), *java_options])]
+    for name, value in (settings or {}).items():
+        words += ["--conf", f"{name}={value}"]
+    return [*words, "pyspark-shell"]
 
 
 def _settings(texts: Sequence[str]) -> dict[str, str]:

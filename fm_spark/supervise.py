@@ -36,7 +36,7 @@ def supervise(command: Sequence[str], environment: Mapping[str, str], verbose: b
         errors="replace",
     )
     with _passing_signals_to(child) as received:
-        reader = threading.Thread(target=_relay, args=(child.stderr, launcher), daemon=True)
+        reader = threading.Thread(target=_relay, args=(child.stderr, launcher, received), daemon=True)
         if child.stderr is not None:
             reader.start()
         code = child.wait()
@@ -50,16 +50,19 @@ def supervise(command: Sequence[str], environment: Mapping[str, str], verbose: b
     return code if code >= 0 else 128 - code
 
 
-def _relay(stream: IO[str], launcher: Launcher) -> None:
-    """Holds lines back until the job has joined, then lets all through; shows them after all if it never joins."""
+def _relay(stream: IO[str], launcher: Launcher, received: list[int]) -> None:
+    """Holds lines back until the job has joined, then lets all through; shows them after all if it never joins.
+
+    After a signal nothing is shown: tasks that lose their context complain, and that is no news.
+    """
     start: deque[str] = deque(maxlen=200)
     for line in stream:
-        if launcher.joined.is_set():
+        if not launcher.joined.is_set():
+            start.append(line)
+        elif not received:
             sys.stderr.write(line)
             sys.stderr.flush()
-        else:
-            start.append(line)
-    if not launcher.joined.is_set():
+    if not launcher.joined.is_set() and not received:
         sys.stderr.writelines(start)
         sys.stderr.flush()
 

@@ -12,25 +12,22 @@ from pyspark.sql import SparkSession
 
 from fm_spark.config import Config, load_config
 from fm_spark.session import open_session
-from fm_spark.submit import PROJECT, log_options, session_environment
+from fm_spark.submit import local_submit_args, session_environment
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The session that jobs get, on two cores, with its own warehouse and few shuffle partitions."""
     warehouse = tmp_path_factory.mktemp("spark-warehouse")
-    arguments = [
-        *("--master", "local[2]"),
-        *("--properties-file", str(PROJECT / "conf" / "spark-local.conf")),
-        # the first compiler alone: short tests never earn back what the optimising one costs (half of the seconds)
-        *("--driver-java-options", " ".join([*log_options(), "-XX:TieredStopAtLevel=1"])),
-        *("--conf", "spark.driver.memory=2g"),
+    settings = {
+        "spark.driver.memory": "2g",
         # as few tasks as still show what partitions do to a result
-        *("--conf", "spark.sql.shuffle.partitions=3"),
-        *("--conf", "spark.default.parallelism=3"),
-        *("--conf", f"spark.sql.warehouse.dir={warehouse.as_uri()}"),
-        "pyspark-shell",
-    ]
+        "spark.sql.shuffle.partitions": "3",
+        "spark.default.parallelism": "3",
+        "spark.sql.warehouse.dir": warehouse.as_uri(),
+    }
+    # the first compiler alone: short tests never earn back what the optimising one costs (half of the seconds)
+    arguments = local_submit_args("local[2]", ["-XX:TieredStopAtLevel=1"], settings)
     os.environ.update(session_environment(os.environ))
     os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(arguments)
     session = open_session("tests", load_config())
