@@ -1,0 +1,1 @@
+"""How good the lists are on held-out events, beside baselines."""

@@ -1,0 +1,45 @@
+"""The rows of the ``evaluation`` table."""
+
+from __future__ import annotations
+
+import json
+
+from pyspark.sql import DataFrame, SparkSession
+
+from fm_spark.core.metrics import MetricSums
+from fm_spark.errors import InputError
+from fm_spark.evaluation.evaluate import FM
+from fm_spark.tables.contracts import EVALUATION
+from fm_spark.tables.runs import ModelRecord
+
+
+def evaluation_rows(spark: SparkSession, model: ModelRecord, sums: dict[str, MetricSums], n_items: int) -> DataFrame:
+    """The rows of the ``evaluation`` table for what :func:`~fm_spark.evaluation.evaluate.rank_test_part` measured.
+
+    Raises:
+        InputError: no user has a held-out event.
+    """
+    settings = json.loads(model.config)["events"]
+    if sums[FM].users == 0:
+        raise InputError(
+            "nothing to evaluate: no user has a held-out event; lower events.min_positives "
+            f"(now {settings['min_positives']}) or raise events.test_fraction (now {settings['test_fraction']}), "
+            "then run events and train again"
+        )
+    split = settings["split"]
+    rows = [
+        (
+            model.run_id,
+            model.model_version,
+            ranker,
+            name,
+            value,
+            split,
+            s.users,
+            s.users_without_truth,
+            n_items,
+        )
+        for ranker, s in sums.items()
+        for name, value in s.means().items()
+    ]
+    return spark.createDataFrame(rows, ", ".join(f"{column.name} {column.type}" for column in EVALUATION.columns))

@@ -1,0 +1,58 @@
+"""Users in blocks small enough to rank, and what a ranking task shares with the driver.
+
+Imported by Python workers, so it imports nothing that a task does not need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark import Broadcast
+from pyspark.sql import SparkSession
+
+from fm_spark.core.sequences import Sequences
+from fm_spark.events.catalogue import Catalogue
+from fm_spark.events.sequences import sequences_from_arrow
+
+T = TypeVar("T")
+
+# bounds of a block in a task: what is packed at once, and the rows of users x candidates that ranking holds
+_BLOCK_EVENTS = 250_000
+_BLOCK_USERS = 2_048
+_PARTITION_EVENTS = 500_000
+
+
+def partitions_for(spark: SparkSession, catalogue: Catalogue) -> int:
+    """How many tasks rank the users: one for each core, more when a task would hold more than half a million events."""
+    return max(spark.sparkContext.defaultParallelism, -(-int(catalogue.count.sum()) // _PARTITION_EVENTS))
+
+
+def user_blocks(batches: Iterable[pa.RecordBatch], feature_to_item: npt.NDArray[np.int32]) -> Iterator[Sequences]:
+    """Packs the rows of ``ordered_events`` into blocks small enough to rank: at most 2,048 users."""
+    for block in sequences_from_arrow(batches, feature_to_item, _BLOCK_EVENTS):
+        for first in range(0, block.n_users, _BLOCK_USERS):
+            ptr = block.ptr[first : first + _BLOCK_USERS + 1]
+            rows = slice(ptr[0], ptr[-1])
+            yield Sequences(
+                block.user[first : first + _BLOCK_USERS],
+                ptr - ptr[0],
+                block.item[rows],
+                block.liked[rows],
+                block.weight[rows],
+                block.part[rows],
+            )
+
+
+@contextmanager
+def broadcast(spark: SparkSession, value: T) -> Iterator[Broadcast[T]]:
+    """Sends a value to the executors once and frees it there and on the driver when the block ends."""
+    sent = spark.sparkContext.broadcast(value)
+    try:
+        yield sent
+    finally:
+        sent.destroy()

@@ -1,0 +1,60 @@
+"""What every job that uses a trained machine reads: the model, the events and the catalogue it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pyspark.sql import DataFrame
+
+from fm_spark.config import Config
+from fm_spark.core.machine import Machine
+from fm_spark.errors import DivergenceError
+from fm_spark.events.catalogue import Catalogue, load_catalogue
+from fm_spark.tables.contracts import EVENTS, ITEMS
+from fm_spark.tables.runs import ModelRecord, latest_model, model_run_id
+from fm_spark.tables.store import TableStore
+from fm_spark.training.models import load_machine
+
+
+@dataclass(frozen=True)
+class RankingInputs:
+    """A model with the tables that it was trained on, at the versions that training read."""
+
+    model: ModelRecord
+    machine: Machine
+    catalogue: Catalogue
+    events: DataFrame
+    items: DataFrame
+
+
+def load_inputs(store: TableStore, config: Config, purpose: str) -> RankingInputs:
+    """Reads the newest model of the purpose, of ``run.id`` or of the newest run that serves readers.
+
+    Raises:
+        TableError: there is no such model, or a table is missing.
+        DivergenceError: a parameter of the model is not finite; the message names an item.
+    """
+    model = latest_model(store, purpose, model_run_id(store, config))
+    events = store.read(EVENTS, model.input_versions.get(EVENTS.name))
+    items = store.read(ITEMS, model.input_versions.get(ITEMS.name))
+    catalogue = load_catalogue(items)
+    machine = load_machine(store, model.model_version, catalogue)
+    check_finite(machine, catalogue)
+    return RankingInputs(model, machine, catalogue, events, items)
+
+
+def check_finite(machine: Machine, catalogue: Catalogue) -> None:
+    """Refuses a machine that holds a number that is not finite.
+
+    Raises:
+        DivergenceError: names the first item that has one.
+    """
+    finite = np.isfinite(machine.item_bias) & np.isfinite(machine.item_factors).all(axis=1)
+    finite &= np.isfinite(machine.history).all(axis=(0, 1, 3))
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise DivergenceError(
+            f"the model has parameters that are not finite for {np.count_nonzero(~finite)} items, first "
+            f"{catalogue.item_id[first]} ({catalogue.title[first]}); train again with a smaller train.learning_rate"
+        )
