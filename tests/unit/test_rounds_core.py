@@ -105,14 +105,12 @@ def point(state):
 
 def sum_of(moves, states, initial):
     at = point(initial)
-    nothing = np.empty(0, np.int32)
-    sums = [
-        on_grid(
-            Move(np.zeros(1, np.int32), np.array([[m]], np.float32), np.array([s]), nothing, np.empty(0, np.float32), np.empty(0), 0.0, 1.0),
-            at,
-        )
-        for m, s in zip(moves, states, strict=True)
-    ]  # fmt: skip
+    rows, none = np.zeros(1, np.int32), np.empty(0, np.int32)
+    sums = []
+    for move, added in zip(moves, states, strict=True):
+        factors = np.array([[move]], np.float32)
+        one = Move(rows, factors, np.array([added]), none, np.empty(0, np.float32), np.empty(0), 0.0, 1.0)
+        sums.append(on_grid(one, at))
     return merge_all(sums)
 
 
@@ -191,7 +189,7 @@ def test_targets_are_the_users_own_next_liked_items():
 
 
 def test_hold_out_is_the_last_fifth_of_the_positives():
-    liked = np.array([1, 0, 1, 1, 0, 1, 0, 1, 0] + [1, 1], np.uint8)
+    liked = np.array([1, 0, 1, 1, 0, 1, 0, 1, 0, 1, 1], np.uint8)
     block = Sequences(
         np.array([1, 2]), np.array([0, 9, 11]), np.arange(11, dtype=np.int32), liked,
         np.ones(11, np.float32), np.zeros(11, np.uint8),

@@ -18,7 +18,7 @@ def make(seed=0, n_items=6, n_side=3, k=4):
 def test_composed_rows_equal_the_pairwise_machine():
     """Features: 2 history values, one-hot item, side features; y = const(query) + bias_i + <s_q, s_i>."""
     rng, side, own, own_bias = make()
-    n_items, n_side = side.x.shape
+    n_items = side.x.shape[0]
     factors, bias = compose(side, own, own_bias)
     history = rng.normal(size=(2, own.shape[1]))
     values = np.array([0.6, 0.8])
@@ -41,7 +41,7 @@ def test_own_rows_are_the_inverse_of_compose():
 
 
 def test_untouched_items_follow_the_features_they_share():
-    rng, side, own, _ = make(2)
+    rng = np.random.default_rng(2)
     x = sparse.csr_matrix(np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32))
     side = no_progress(x, 2)
     before = rng.normal(size=(4, 2)).astype(np.float32)

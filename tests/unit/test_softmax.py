@@ -25,13 +25,12 @@ def test_loss_by_hand():
 
 
 def test_a_negative_that_is_the_target_is_masked():
+    factors, zeros = np.array([[1.0], [0.5]], np.float32), np.zeros(2, np.float32)
+    one, target = np.ones((1, 1), np.float32), np.array([0], np.int32)
     both = [
-        softmax_gradient(
-            np.ones((1, 1), np.float32), np.array([0], np.int32), np.array(negative, np.int32),
-            np.array([[1.0], [0.5]], np.float32), np.zeros(2, np.float32), np.zeros(2, np.float32), np.ones(1, np.float32),
-        )
+        softmax_gradient(one, target, np.array(negative, np.int32), factors, zeros, zeros, one[0])
         for negative in ([1], [0, 1])
-    ]  # fmt: skip
+    ]
     assert both[0].loss == both[1].loss
     assert both[1].negative_bias[0] == 0.0
 
