@@ -10,6 +10,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## create .venv, install the locked packages, make sure of Java 17+ and Delta's jar
+	@:
 
 $(READY): requirements.lock pyproject.toml scripts/setup.sh scripts/fetch_delta.py
 	@scripts/setup.sh

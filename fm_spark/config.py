@@ -220,6 +220,8 @@ def _parse_override(text: str) -> dict[str, dict[str, Any]]:
 def _check_known(values: Mapping[str, Any], origin: str) -> None:
     known = known_keys()
     for section, keys in values.items():
+        if section not in _SECTIONS and not isinstance(keys, Mapping):
+            raise ConfigError(f"{section} = {keys!r} in {origin} stands in no section; put it under one, e.g. [train]")
         if section not in _SECTIONS:
             hint = _nearest(section, list(_SECTIONS))
             raise ConfigError(f"unknown section [{section}] in {origin}{hint}; known sections: {', '.join(_SECTIONS)}")
@@ -303,7 +305,7 @@ def _type_name(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(f'"{v}"' for v in get_args(hint))
     if get_origin(hint) is list:
-        return f"a list of {_type_name(get_args(hint)[0])}s"
+        return f"a list of {_type_name(get_args(hint)[0]).removeprefix('a ')}s"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}[hint]
 
 

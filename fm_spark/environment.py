@@ -25,7 +25,7 @@ SINGLE_THREADED = dict.fromkeys(
 
 # What Delta asks for and Spark has already, in a newer version: 80 MB that would be downloaded once and copied at every
 # start, to be shadowed by Spark's own.
-DELTA_EXCLUDES = ",".join(
+_DELTA_EXCLUDES = ",".join(
     f"{group}:*"
     for group in (
         "org.apache.hadoop",
@@ -66,6 +66,23 @@ def delta_package(spark_version: str | None = None, delta_version: str | None = 
     else:
         name = f"delta-spark_{spark[0]}.{spark[1]}_2.13"
     return f"io.delta:{name}:{delta_version}"
+
+
+def delta_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The Spark settings by which Spark finds Delta's jar, from the local cache once it has been there."""
+    return {
+        "spark.jars.packages": delta_package(),
+        "spark.jars.excludes": _DELTA_EXCLUDES,
+        "spark.jars.ivy": str(cache_folder(environ) / "ivy"),
+    }
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where compiled kernels and Delta's jars are kept between runs: ``~/.cache/fm_spark``.
+
+    Spark's own choice for the jars is the home folder that Java finds in the user database, which a container may lack.
+    """
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fm_spark"
 
 
 def check_pair() -> None:

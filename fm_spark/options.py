@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from fm_spark.errors import ConfigError
+
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds ``--config``, ``--set``, ``--run-id`` and ``--verbose``."""
@@ -20,8 +22,14 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def overrides(arguments: argparse.Namespace) -> list[str]:
-    """The ``section.key=value`` texts that the arguments ask for, ``--run-id`` last."""
+    """The ``section.key=value`` texts that the arguments ask for, ``--run-id`` last.
+
+    Raises:
+        ConfigError: an empty ``--run-id``, most likely from an unset variable in somebody's script.
+    """
     texts: list[str] = list(arguments.set)
+    if arguments.run_id == "":
+        raise ConfigError("--run-id is empty; give a name, or leave the option out to have one made")
     if arguments.run_id is not None:
         # quoted, so that an id of digits stays a string
         texts.append(f'run.id="{arguments.run_id}"')

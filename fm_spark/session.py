@@ -7,7 +7,7 @@ import os
 from pyspark.sql import SparkSession
 
 from fm_spark.config import Config
-from fm_spark.environment import DELTA_EXCLUDES, check_java, check_not_connect, check_pair, delta_package
+from fm_spark.environment import check_java, check_not_connect, check_pair, delta_settings
 from fm_spark.errors import EnvironmentProblem
 
 _SETTINGS = {
@@ -39,7 +39,8 @@ def open_session(app_name: str, config: Config) -> SparkSession:
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
         # No JVM of spark-submit's to join: pyspark starts one, and Delta's jar has to be named before it does.
         check_java()
-        builder = builder.config("spark.jars.packages", delta_package()).config("spark.jars.excludes", DELTA_EXCLUDES)
+        for key, value in delta_settings().items():
+            builder = builder.config(key, value)
     spark = builder.getOrCreate()
     if "io.delta" not in (spark.conf.get("spark.sql.extensions", "") or ""):
         raise EnvironmentProblem(

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from fm_spark.config import load_config
 from fm_spark.environment import (
-    DELTA_EXCLUDES,
     SINGLE_THREADED,
+    cache_folder,
     check_java,
     check_not_connect,
     check_pair,
-    delta_package,
+    delta_settings,
 )
 from fm_spark.errors import ConfigError, EnvironmentProblem, FmSparkError
 from fm_spark.options import add_job_arguments, overrides
@@ -90,9 +90,10 @@ def build(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Submissi
         home = Path(environ.get("SPARK_HOME") or home)
     if any(java_options):
         command += ["--driver-java-options", " ".join(filter(None, java_options))]
-    packages = [delta_package(), settings.pop("spark.jars.packages", "")]
-    excludes = [DELTA_EXCLUDES, settings.pop("spark.jars.excludes", "")]
-    command += ["--packages", ",".join(filter(None, packages)), "--exclude-packages", ",".join(filter(None, excludes))]
+    for name, value in delta_settings(environ).items():
+        # lists are added to; the cache folder gives way
+        more = settings.pop(name, "")
+        settings[name] = more or value if name == "spark.jars.ivy" else ",".join(filter(None, [value, more]))
     for name, value in ({f"spark.executorEnv.{name}": "1" for name in SINGLE_THREADED} | settings).items():
         command += ["--conf", f"{name}={value}"]
     command += [str(PROJECT / "jobs" / f"{arguments.job}.py"), *_job_arguments(arguments)]
@@ -102,14 +103,13 @@ def build(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Submissi
 
 def session_environment(environ: Mapping[str, str], local: bool = True) -> dict[str, str]:
     """Variables that Spark and its Python processes need; those that the caller has set stay as they are."""
-    cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     wanted = {
         **SINGLE_THREADED,
         # Spark prefers its own pyspark.zip to what is installed; the interpreter has to be the one of this environment.
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
         # Kernels are compiled once for a user, not once for each worker or working directory.
-        "NUMBA_CACHE_DIR": str(cache / "fm_spark" / "numba"),
+        "NUMBA_CACHE_DIR": str(cache_folder(environ) / "numba"),
     }
     if local:
         # Without this Spark looks its host name up, and fails on a machine that cannot resolve it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,7 +63,16 @@ def _relay(stream: IO[str], launcher: Launcher, received: list[int]) -> None:
         elif not received:
             sys.stderr.write(line)
             sys.stderr.flush()
-    if not launcher.joined.is_set() and not received:
+    if launcher.joined.is_set() or received:
+        return
+    missing = re.search(r"unresolved dependency: ([^\]]*)\]", "".join(start))
+    if missing:
+        print(
+            f"spark-submit.sh: {missing[1]}: it is not in the local cache, and no repository that holds it can be "
+            "reached; run `make setup` while the machine is online",
+            file=sys.stderr,
+        )
+    else:
         sys.stderr.writelines(start)
         sys.stderr.flush()
 
