@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from fm_spark.errors import TableError
 
+_COMMIT = re.compile(r"\d{20}\.json")
 _LOCAL = re.compile(r"^file:/*(?=/)")
 
 
@@ -51,6 +52,15 @@ class Folder:
                 lambda system, path: system.getFileStatus(path).isDirectory() and not len(system.listStatus(path))
             )
         )
+
+    def newest_commit(self) -> int:
+        """The highest number of a Delta commit file in the folder, a ``_delta_log``; -1 when there is none.
+
+        Much cheaper than the table's history, which Spark reads with a job.
+        Source: Delta transaction log protocol, "Delta Entries": ``<version, 20 digits>.json``.
+        """
+        names = [str(status.getPath().getName()) for status in self._call(lambda system, path: system.listStatus(path))]
+        return max((int(name[:20]) for name in names if _COMMIT.fullmatch(name)), default=-1)
 
     def check_writable(self) -> None:
         """Makes the folder when it is missing, then writes and removes an empty file in it.

@@ -37,8 +37,8 @@ class Publication:
 def publish(store: TableStore, run_id: str, model_version: str) -> int:
     """Names the versions of the run's tables in one row; returns the Delta version of ``publications``.
 
-    A table's version is the newest one that the run committed; for a table that the run had no need to change, the
-    one that its model was trained on, else the newest.
+    A table that the model was trained on counts at the version that training read; any other at the newest version
+    that the run committed; one that the run had no need to change at its newest version.
 
     Raises:
         TableError: the run has no lists, clusters or metrics yet; the message names the job to run.
@@ -92,10 +92,9 @@ def _versions(store: TableStore, run_id: str, model_version: str) -> dict[str, i
             f"run {run_id} cannot be published: no model {model_version}; run ./spark-submit.sh train first"
         )
     trained_on: dict[str, int] = model["input_versions"]
-    versions = {}
+    versions = dict(trained_on)
     for contract in ALL:
-        if contract is not PUBLICATIONS and store.exists(contract):
+        if contract is not PUBLICATIONS and contract.name not in versions and store.exists(contract):
             own = store.version_of_run(contract, run_id)
-            known = trained_on.get(contract.name) if own is None else own
-            versions[contract.name] = store.version(contract) if known is None else known
+            versions[contract.name] = store.version(contract) if own is None else own
     return versions

@@ -80,12 +80,15 @@ class TableStore:
         """
         if contract.name in self._ours:
             return True
-        if not Folder(self.spark, f"{self._uri(contract)}/_delta_log").exists():
+        log = self._log(contract)
+        if not log.exists():
             if Folder(self.spark, self._uri(contract)).is_empty():
                 return False
             raise TableError(
                 f"{self.path(contract)} exists and is not a Delta table; move it away or set another tables.root"
             )
+        if log.newest_commit() < 0:  # what an interrupted first write leaves
+            return False
         properties = {row["key"]: row["value"] for row in self._show_properties(contract)}
         if properties.get(CONTRACT_PROPERTY) != contract.name:
             raise TableError(
@@ -102,7 +105,7 @@ class TableStore:
             TableError: the table is missing or not ours.
         """
         self._require(contract)
-        return int(DeltaTable.forPath(self.spark, self._uri(contract)).history(1).select("version").collect()[0][0])
+        return self._log(contract).newest_commit()
 
     def version_of_run(self, contract: Contract, run_id: str) -> int | None:
         """The newest Delta version that the run committed; None when it committed none.
@@ -176,6 +179,9 @@ class TableStore:
     def _uri(self, contract: Contract) -> str:
         return f"{self._root.uri().rstrip('/')}/{contract.name}"
 
+    def _log(self, contract: Contract) -> Folder:
+        return Folder(self.spark, f"{self._uri(contract)}/_delta_log")
+
     def _identifier(self, contract: Contract) -> str:
         quoted = self._uri(contract).replace("`", "``")
         return f"delta.`{quoted}`"
@@ -227,9 +233,9 @@ class TableStore:
             with _setting(self.spark, _USER_METADATA, note):
                 if not exists:
                     created = rows.writeTo(self._identifier(contract)).using("delta")
-                    created.tableProperty(CONTRACT_PROPERTY, contract.name).tableProperty(
-                        "comment", contract.comment
-                    ).create()
+                    created = created.tableProperty(CONTRACT_PROPERTY, contract.name)
+                    # "or replace": files of an interrupted first write may lie there, and belong to no version
+                    created.tableProperty("comment", contract.comment).createOrReplace()
                     return
                 writer = rows.write.format("delta").option("mergeSchema", "true")
                 if contract.mode == "by_run":
