@@ -49,6 +49,8 @@ class MoveSum(NamedTuple):
         loss: summed loss / LOSS_GRID; events: summed weight / LOSS_GRID.
         seconds: kernel time summed over blocks (not part of any promise of equal bits).
         sent: bytes that tasks returned for this sum.
+        problem: why a block's learning cannot be used; "" when all is well. It travels as a value, because an
+            exception in a task would only make Spark try the same again.
     """
 
     factors: RowSum
@@ -57,6 +59,7 @@ class MoveSum(NamedTuple):
     events: int
     seconds: float
     sent: int = 0
+    problem: str = ""
 
     def nbytes(self) -> int:
         """Bytes of the arrays, that is what travels."""
@@ -74,8 +77,6 @@ def on_grid(move: Move, parameters: Parameters, seconds: float = 0.0) -> MoveSum
     """
     factors = _rows_on_grid(move.rows, move.factors, move.state, parameters.factors_state)
     bias = _rows_on_grid(move.items, move.bias[:, None], move.bias_state, parameters.bias_state)
-    if not np.isfinite(move.loss):
-        raise FloatingPointError(f"the loss is {move.loss}")
     return MoveSum(factors, bias, round(move.loss * LOSS_GRID), round(move.events * LOSS_GRID), seconds)
 
 
@@ -93,6 +94,16 @@ def _rows_on_grid(rows: npt.NDArray[np.int32], move: Floats, added: Doubles, ini
     )
 
 
+def unusable(problem: str, k: int) -> MoveSum:
+    """The sum of a block that diverged: no rows, only the reason."""
+    none = np.empty(0, np.int32)
+    wide, narrow = np.empty((0, k), np.int64), np.empty((0, 1), np.int64)
+    empty = np.empty(0, np.int64)
+    return MoveSum(
+        RowSum(none, wide, empty, empty, none), RowSum(none, narrow, empty, empty, none), 0, 0, 0.0, 0, problem
+    )
+
+
 def merge(first: MoveSum | None, second: MoveSum | None) -> MoveSum | None:
     """Adds two sums; ``None`` is the empty sum. Associative and commutative to the bit (but for ``seconds``)."""
     if first is None or second is None:
@@ -104,6 +115,7 @@ def merge(first: MoveSum | None, second: MoveSum | None) -> MoveSum | None:
         first.events + second.events,
         first.seconds + second.seconds,
         first.sent + second.sent,
+        max(first.problem, second.problem),
     )
 
 

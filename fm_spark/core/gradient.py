@@ -29,7 +29,7 @@ class Settings(NamedTuple):
     batch_size: int
     negatives: int
     target_decay: float
-    chunk_size: int = 16
+    chunk_size: int = 32
 
 
 class Sampler(NamedTuple):
@@ -161,3 +161,13 @@ def add_gradient(
             work.touched_items, work.items, m,
         )  # fmt: skip
     return g.loss, float(weight.sum()), n, m
+
+
+def check_loss(loss: float) -> None:
+    """Stops a block whose numbers left the finite ones, before they reach the parameters.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    if not np.isfinite(loss):
+        raise FloatingPointError(f"the loss of a minibatch is {loss}")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from fm_spark.core.gradient import Rows, Sampler, Settings, Workspace, add_gradient, minibatches
+from fm_spark.core.gradient import Rows, Sampler, Settings, Workspace, add_gradient, check_loss, minibatches
 from fm_spark.core.parameters import Doubles, Floats, Parameters
 from fm_spark.core.plan import draw_targets, positives, visit_order
 from fm_spark.core.sequences import Sequences
@@ -91,6 +91,9 @@ def run_block(
     Args:
         sequences: the block's users; every event is history, every liked one is a training event.
         rng: the block's own stream; the same stream and data give the same bits.
+
+    Raises:
+        FloatingPointError: the loss of a minibatch is not finite.
     """
     found = positives(sequences)
     order = visit_order(found, settings.chunk_size, rng)
@@ -100,6 +103,7 @@ def run_block(
     undo, undo_bias = _Undo(len(parameters.factors)), _Undo(parameters.n_items)
     for batch in minibatches(found, order, target, sampler, settings, rng):
         batch_loss, weight, n, m = add_gradient(parameters, work, sequences, batch, settings, sampler.correction)
+        check_loss(batch_loss)
         loss, events = loss + batch_loss, events + weight
         undo.remember(work.rows[:n], parameters.factors, parameters.factors_state)
         undo_bias.remember(work.items[:m], bias, parameters.bias_state)

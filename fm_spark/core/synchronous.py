@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fm_spark.core.combine import LOSS_GRID, MOVE_GRID, MoveSum, RowSum
-from fm_spark.core.gradient import Sampler, Settings, Workspace, add_gradient, minibatches
+from fm_spark.core.gradient import Sampler, Settings, Workspace, add_gradient, check_loss, minibatches
 from fm_spark.core.parameters import Doubles, Floats, Parameters
 from fm_spark.core.plan import draw_targets, positives, visit_order
 from fm_spark.core.sequences import Sequences, one_user
@@ -30,6 +30,9 @@ def gradient_sum(
 
     Args:
         key: 64-bit seed and epoch; with the user they make the stream of random numbers.
+
+    Raises:
+        FloatingPointError: the loss of a minibatch is not finite.
     """
     rows, k = parameters.factors.shape
     total = np.zeros((rows, k), np.int64)
@@ -45,6 +48,7 @@ def gradient_sum(
         n = m = 0
         for batch in minibatches(found, order, target, sampler, settings, rng):
             batch_loss, weight, n, m = add_gradient(parameters, work, user, batch, settings, sampler.correction, (n, m))
+            check_loss(batch_loss)
             loss += round(batch_loss * LOSS_GRID)
             events += round(weight * LOSS_GRID)
         at, items = work.rows[:n], work.items[:m]

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from pyspark import RDD, SparkContext
 
-from fm_spark.core.combine import LOSS_GRID, MoveSum, merge, merge_all
+from fm_spark.core.combine import LOSS_GRID, MoveSum, merge, merge_all, unusable
 from fm_spark.core.gradient import Sampler, Settings, Workspace
 from fm_spark.core.parameters import Parameters
 from fm_spark.core.side import SideFeatures, share_move
@@ -118,13 +118,16 @@ def _learn(
         try:
             sums.append(strategy.block(parameters, work, block.view(stage), sampler, settings, stream))
         except FloatingPointError as error:
-            raise RuntimeError(f"fm_spark divergence in block {block.number}: {error}") from None
+            yield unusable(str(error), parameters.factors.shape[1])
+            return
     total = merge_all(sums)
     if total is not None:
         yield total._replace(sent=total.nbytes())
 
 
 def _check(total: MoveSum, settings: Settings, key: RoundKey) -> None:
+    if total.problem:
+        raise diverged(total.problem, settings, key)
     loss = total.loss / max(1, total.events)
     if not np.isfinite(loss) or loss > 1e4:
         raise diverged(f"the loss is {loss:g}", settings, key)

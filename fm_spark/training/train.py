@@ -48,7 +48,7 @@ class TrainResult:
 
 
 @dataclass(frozen=True)
-class _Counts:
+class StageCounts:
     """Events of each item by stage: int64 [n_items]."""
 
     liked: dict[str, npt.NDArray[np.int64]]
@@ -72,7 +72,7 @@ def train(store: TableStore, config: Config) -> TrainResult:
         raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")
     slices = _slices(store, config, events, catalogue, size)
     try:
-        counts = _counts(slices, catalogue.n_items)
+        counts = stage_counts(slices, catalogue.n_items)
         data = TrainingData(
             slices,
             counts.liked,
@@ -146,7 +146,9 @@ def _settings(values: dict[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _counts(slices: Slices, n_items: int) -> _Counts:
+def stage_counts(slices: Slices, n_items: int) -> StageCounts:
+    """Counts the events of each item that each stage may see."""
+
     def count(block: Block) -> npt.NDArray[np.int64]:
         found = []
         for stage in _STAGES:
@@ -158,7 +160,7 @@ def _counts(slices: Slices, n_items: int) -> _Counts:
     for rdd in slices.rdds:
         part = rdd.map(count).treeAggregate(None, _plus, _plus, 2)
         total += part if part is not None else 0
-    return _Counts(
+    return StageCounts(
         {stage: total[2 * s + 1] for s, stage in enumerate(_STAGES)},
         {stage: total[2 * s] for s, stage in enumerate(_STAGES)},
     )
