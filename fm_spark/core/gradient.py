@@ -29,7 +29,7 @@ class Settings(NamedTuple):
     batch_size: int
     negatives: int
     target_decay: float
-    chunk_size: int = 32
+    chunk_size: int = 64
 
 
 class Sampler(NamedTuple):
