@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pyspark import inheritable_thread_target
 from pyspark.ml.clustering import KMeans
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
@@ -76,8 +75,8 @@ def cluster_items(
         short = min(config.max_iter, _COMPARED_AFTER)
         # a fit is many jobs of one small task: fits run side by side, as many as there are cores
         with ThreadPool(min(len(candidates), spark.sparkContext.defaultParallelism)) as pool:
-            compare = inheritable_thread_target(lambda k: _fit(frame, shaping, k, short, config.seed).silhouette)
-            k = candidates[int(np.argmax(pool.map(compare, candidates)))]  # the first of equals, candidates ascend
+            compared = pool.map(lambda k: _fit(frame, shaping, k, short, config.seed).silhouette, candidates)
+        k = candidates[int(np.argmax(compared))]  # the first of equals, candidates ascend
     return _assign(vectors, _fit(frame, shaping, k, config.max_iter, config.seed))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from taste_run import write_taste_run
 
 from fm_spark.config import Config, load_config
 from fm_spark.session import open_session
@@ -39,3 +40,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 def config(tmp_path: Path) -> Config:
     """The default configuration with its tables in a folder of the test's own."""
     return load_config(overrides=[f"tables.root='{tmp_path / 'tables'}'"])
+
+
+@pytest.fixture(scope="session")
+def taste(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A trained run whose right ranking is known; tests add tables of their own and leave its tables as they are."""
+    return write_taste_run(spark, str(tmp_path_factory.mktemp("taste") / "tables"))

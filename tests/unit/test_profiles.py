@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import silhouette_score
+
+from fm_spark.events.catalogue import Catalogue
+from fm_spark.ranking.clusters import Clusters, normalised, silhouette
+from fm_spark.ranking.profiles import profiles
+
+
+def catalogue(genres: list[list[str]], count: list[int], title: list[str] | None = None) -> Catalogue:
+    n = len(genres)
+    places = np.arange(n, dtype=np.int32)
+    titles = np.array(title or [f"T{i}" for i in range(n)], dtype=object)
+    return Catalogue(np.arange(n) + 1, titles, genres, np.array(count), places, places)
+
+
+def clusters(of: list[int], distance: list[float] | None = None) -> Clusters:
+    cluster = np.array(of, dtype=np.int32)
+    far = np.array(distance if distance is not None else [0.5] * len(of))
+    return Clusters(cluster, far, np.zeros(len(of), np.bool_), np.zeros((max(of) + 1, 2)), 0.0)
+
+
+def test_lift_is_share_in_the_cluster_over_share_in_the_catalogue() -> None:
+    genres = [["Horror"], ["Horror"], ["Horror"], ["Comedy"], ["Comedy"], ["Comedy"], ["Comedy"], ["Horror"]]
+    first, second = profiles(catalogue(genres, [1] * 8), [[]] * 8, clusters([0, 0, 0, 0, 1, 1, 1, 1]))
+    assert [(t.name, t.share, t.lift) for t in first.top_genres] == [("Horror", 0.75, 0.75 / 0.5)]
+    assert [(t.name, t.share, t.lift) for t in second.top_genres] == [("Comedy", 0.75, 0.75 / 0.5)]
+
+
+def test_a_rare_tag_is_no_headline_and_what_is_everywhere_does_not_stand_out() -> None:
+    tags = [["common"]] * 40
+    tags[0] = ["rare", "common"]
+    for i in range(5):
+        tags[i] = [*tags[i], "fitting"]
+    found = profiles(catalogue([[]] * 40, [1] * 40), tags, clusters([0] * 20 + [1] * 20))
+    assert [t.name for t in found[0].top_tags] == ["fitting"]
+    assert found[1].top_tags == []
+
+
+def test_exemplars_are_the_best_known_of_the_nearer_half() -> None:
+    distance = [0.1 * i for i in range(12)]
+    count = [1, 9, 3, 7, 5, 8, 100, 100, 100, 100, 100, 100]
+    (found,) = profiles(catalogue([[]] * 12, count), [[]] * 12, clusters([0] * 12, distance))
+    assert [e.item_id for e in found.exemplars] == ["2", "6", "4", "5", "3"]
+    assert found.label == "T1"
+
+
+def test_labels_are_distinct_also_for_equal_titles() -> None:
+    genres = [["Drama"], ["Drama"], ["Drama"], []] * 3
+    cluster = [0, 0, 0, 3, 1, 1, 1, 3, 2, 2, 2, 3]
+    title = ["Emma", "A", "A", "X"] * 3
+    found = profiles(catalogue(genres, [5, 1, 1, 1] * 3, title), [[]] * 12, clusters(cluster))
+    assert [p.label for p in found] == [
+        "Drama: Emma",
+        "Drama: Emma, A",
+        "Drama: Emma, A, A",
+        "X",
+    ]
+
+
+def test_tags_name_a_cluster_without_genres() -> None:
+    tags = [["noir"], ["noir"], ["noir"], [], [], []]
+    found = profiles(catalogue([[]] * 6, [1] * 6), tags, clusters([0, 0, 0, 1, 1, 1]))
+    assert found[0].label == "noir: T0"
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(3, 40), k=st.integers(2, 6))
+def test_silhouette_equals_scikit_learn(seed: int, n: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n, 3))
+    cluster = rng.integers(0, k, n).astype(np.int32)
+    cluster[:2] = 0, 1
+    if len(set(cluster.tolist())) < n:
+        expected = silhouette_score(vectors, cluster, metric="sqeuclidean")
+        assert silhouette(vectors, cluster) == pytest.approx(expected, abs=1e-9)
+
+
+def test_silhouette_of_one_cluster_and_of_equal_items_is_zero() -> None:
+    assert silhouette(np.eye(3), np.zeros(3, np.int32)) == 0.0
+    assert silhouette(np.ones((4, 2)), np.array([0, 0, 1, 1], np.int32)) == 0.0
+
+
+def test_rows_of_zeros_stay_zeros() -> None:
+    assert normalised(np.array([[3, 4], [0, 0]], dtype=np.float32)).tolist() == [
+        [pytest.approx(0.6), pytest.approx(0.8)],
+        [0, 0],
+    ]
