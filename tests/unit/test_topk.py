@@ -73,6 +73,29 @@ def test_near_ties_below_float32_are_ordered_by_the_float64_score() -> None:
     assert lists_of(result) == [np.argsort(-factors[:, 1])[:10].tolist()]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_large_factors_that_cancel_do_not_disturb_the_order(seed: int) -> None:
+    """Products of about a million that cancel: the float32 scores are off by more than the scores differ."""
+    rng = np.random.default_rng(seed)
+    n_items = 600
+    large = rng.uniform(500, 1500, (n_items, 3)).astype(np.float32)
+    small = rng.uniform(0, 0.1, (n_items, 1)).astype(np.float32)
+    factors = np.column_stack([large, small, -large])
+    queries = np.array([[1000, 900, 800, 1, 1000, 900, 800]], dtype=np.float32)
+    bias = np.zeros(n_items, np.float32)
+    result = top_n(prepare_items(factors, bias), queries, 10)
+    assert lists_of(result) == slow_top_n(factors, bias, queries, 10, no_items(1), np.ones(n_items, np.bool_))
+
+
+def test_an_item_that_float32_puts_below_the_margin_still_comes_first() -> None:
+    """2^20 + 0.55 - 2^20 is 0.5 in float32, less than the 40 items from 0.51 on that lose nothing."""
+    plain = np.column_stack([np.zeros(40), 0.51 + 1e-4 * np.arange(40), np.zeros(40)])
+    factors = np.vstack([plain, [1024, 0.55, -1024]]).astype(np.float32)
+    query = np.array([[1024, 1, 1024]], dtype=np.float32)
+    assert (factors[:, 0] * query[0, 0] + factors[:, 1] + factors[:, 2] * query[0, 2])[40] == 0.5
+    assert lists_of(top_n(prepare_items(factors, np.zeros(41)), query, 3)) == [[40, 39, 38]]
+
+
 def test_more_users_and_items_than_a_tile() -> None:
     rng = np.random.default_rng(1)
     factors, bias = rng.normal(size=(2500, 5)).astype(np.float32), rng.normal(size=2500).astype(np.float32)

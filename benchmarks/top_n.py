@@ -1,0 +1,83 @@
+"""Times exact top-N on one core at the shape of MovieLens 25M, on a sample of its users.
+
+    python -m benchmarks.top_n [--users 4000] [--all-users 162541] [--items 62423] [--k 64] [--n 100] [--seen 154]
+
+Prints seconds by part and what all users would take: scoring (the matrix product and the mask alone), selection
+(everything else until the lists are there). The factors are random; no result depends on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+# before numpy is loaded: one core is what a Spark task has
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
+import numpy as np
+
+from fm_spark.core.topk import USER_TILE, Items, UserItems, prepare_items, score_tiles, top_n, user_items
+
+_BLOCK = 2048
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in (
+        ("users", 4000),
+        ("all-users", 162_541),
+        ("items", 62_423),
+        ("k", 64),
+        ("n", 100),
+        ("seen", 154),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    a = parser.parse_args()
+    items, queries, seen = _inputs(a.users, a.items, a.k, a.seen)
+    _lists(items, queries[:USER_TILE], seen, a.n)  # compiles
+    scoring = _seconds(lambda: _scores(items, queries, seen))
+    whole = _seconds(lambda: _lists(items, queries, seen, a.n))
+    print(
+        f"{a.users:,} of {a.all_users:,} users x {a.items:,} items, k = {a.k}, N = {a.n}, {a.seen} seen items a user, one core"
+    )
+    print(f"{'part':<12}{'seconds':>10}{'users/s':>12}{'all users, s':>14}")
+    for part, seconds in (("scoring", scoring), ("selection", whole - scoring), ("whole", whole)):
+        print(f"{part:<12}{seconds:>10.2f}{a.users / seconds:>12,.0f}{seconds * a.all_users / a.users:>14.1f}")
+    print(f"scoring runs at {2e-9 * a.users * a.items * a.k / scoring:.0f} GFLOP/s")
+
+
+def _inputs(n_users: int, n_items: int, k: int, n_seen: int) -> tuple[Items, np.ndarray, UserItems]:
+    rng = np.random.default_rng(0)
+    items = prepare_items(rng.normal(0, 0.3, (n_items, k)), rng.normal(0, 1, n_items))
+    seen = np.concatenate([rng.choice(n_items, n_seen, replace=False) for _ in range(n_users)])
+    queries = rng.normal(0, 0.3, (n_users, k)).astype(np.float32)
+    return items, queries, user_items(np.arange(n_users + 1) * n_seen, seen.astype(np.int32))
+
+
+def _scores(items: Items, queries: np.ndarray, seen: UserItems) -> None:
+    for first in range(0, len(queries), USER_TILE):
+        for _ in score_tiles(items, queries, seen, first, min(first + USER_TILE, len(queries))):
+            pass
+
+
+def _lists(items: Items, queries: np.ndarray, seen: UserItems, n: int) -> None:
+    for first in range(0, len(queries), _BLOCK):
+        block = queries[first : first + _BLOCK]
+        ptr = seen.ptr[first : first + len(block) + 1]
+        top_n(items, block, n, UserItems(ptr - ptr[0], seen.items[ptr[0] : ptr[-1]]))
+
+
+def _seconds(action) -> float:  # type: ignore[no-untyped-def]
+    """Seconds of the calling thread's processor time, so that other load on the machine counts little; best of two."""
+    best = np.inf
+    for _ in range(2):
+        begin = time.thread_time()
+        action()
+        best = min(best, time.thread_time() - begin)
+    return best
+
+
+if __name__ == "__main__":
+    main()
