@@ -40,13 +40,14 @@ def run(spark: SparkSession, config: Config) -> EventsResult:
     own = F.lit(run_id).alias("run_id")
     with derived(read_input(spark, config.input), config.events) as made:
         vocabulary = extend_vocabulary(store, field_values(made.items), run_id)
-        items = encode_items(made.items, vocabulary).select("*", own)
+        items = encode_items(made.items, vocabulary).select("*", own).persist()
         versions = {
             "items": store.write(items, ITEMS, run_id),
             "events": store.write(encode_events(made.events, items).select("*", own), EVENTS, run_id),
             "data_quality": store.write(quality_rows(spark, made.findings, "events", run_id), DATA_QUALITY, run_id),
             "vocabulary": store.version(VOCABULARY),
         }
+        items.unpersist()
         totals = made.totals
     log.info("%s events of %s users and %s items", f"{totals.events:,}", f"{totals.users:,}", f"{totals.items:,}")
     return EventsResult(run_id, totals, versions)

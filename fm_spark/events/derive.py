@@ -139,7 +139,7 @@ def _cleaning_findings(events: DataFrame, found: dict[str, Any]) -> list[Finding
         Finding("exact_duplicates", found["copies"], "dropped", "rows that repeat another row in every column",
                 examples("copies", "user {user_id}, item {item_id}: {copies} more")),
         Finding("older_ratings", found["older"], "dropped",
-                "other events of the same user and item; the latest stays, of equal times the one with the largest value",
+                "other events of the same user and item; the latest stays, at equal times the largest value",
                 examples("older", "user {user_id}, item {item_id}: kept the one of {time}, dropped {older}")),
         Finding("ties_in_time", found["tied"], "kept",
                 "events at the same time as the user's event before; ordered by item id",

@@ -1,4 +1,4 @@
-"""Looking at input files through Hadoop's file systems, so that a path, a glob and a URI (s3://, hdfs://) work alike."""
+"""Looks at input files through Hadoop's file systems, so that paths, globs and URIs (s3://, hdfs://) work alike."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from fm_spark.events.vocabulary import GENRE, ITEM
@@ -44,12 +44,17 @@ def catalogue_rows(histories: DataFrame, items: DataFrame | None, tags: DataFram
 
 
 def field_values(items: DataFrame) -> DataFrame:
-    """The (field, value, place) of the events' static fields, for the vocabulary: items by ascending id, genres by name."""
-    by_id = F.struct(F.col("item_id").alias("id"), F.lit("").alias("name"))
-    by_name = F.struct(F.lit(None).cast(items.schema["item_id"].dataType).alias("id"), F.col("value").alias("name"))
-    ids = items.select(F.lit(ITEM).alias("field"), F.col("item_id").cast("string").alias("value"), by_id.alias("place"))
-    genres = items.select(F.explode("genres").alias("value")).distinct()
-    return ids.unionByName(genres.select(F.lit(GENRE).alias("field"), "value", by_name.alias("place")))
+    """The field, value and place of the events' static features: items by ascending id, genres by name."""
+
+    def entry(field: str, value: Column, item: Column, name: Column) -> Column:
+        place = F.struct(item.alias("id"), name.alias("name"))
+        return F.struct(F.lit(field).alias("field"), value.alias("value"), place.alias("place"))
+
+    item = F.col("item_id")
+    no_item = F.lit(None).cast(items.schema["item_id"].dataType)
+    own = F.array(entry(ITEM, item.cast("string"), item, F.lit("")))
+    genres = F.transform("genres", lambda name: entry(GENRE, name, no_item, name))
+    return items.select(F.inline(F.concat(own, genres)))
 
 
 def _tag_lists(tags: DataFrame) -> DataFrame:

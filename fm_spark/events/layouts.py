@@ -97,9 +97,9 @@ def find_entries(spark: SparkSession, path: str, key: str) -> list[Entry]:
 
 def generic_layout(spark: SparkSession, entries: Sequence[Entry], wanted: str | None) -> GenericLayout | None:
     """CSV, Parquet or Delta; ``wanted`` forces one of them; None when the names do not tell."""
-    if len(entries) == 1 and entries[0].is_folder and wanted in (None, "delta"):
-        if any(child.name == "_delta_log" for child in children(spark, entries[0])):
-            return GenericLayout("delta", (entries[0],))
+    only = entries[0] if len(entries) == 1 and entries[0].is_folder else None
+    if only and wanted in (None, "delta") and any(child.name == "_delta_log" for child in children(spark, only)):
+        return GenericLayout("delta", (only,))
     if wanted == "delta":
         return None
     files = [f for e in entries for f in (children(spark, e) if e.is_folder else [e]) if f.name[0] not in "._"]

@@ -76,21 +76,37 @@ def _checked_items(
     if source is None:
         return None, []
     shaped = shape(source.read())
-    good = shaped.where(F.col(PROBLEM).isNull()).select(*_ITEM_COLUMNS)
     # min over structs compares the fields in order, so that the choice does not depend on the order of rows
-    columns = [F.col(name) for name in ("title", "genres", "year")]
-    items = good.groupBy("item_id").agg(F.min(F.struct(*columns)).alias("_item"), F.count(F.lit(1)).alias("_rows"))
-    bad = shaped.agg(F.count(F.lit(1)).alias("rows"), F.count(PROBLEM).alias("bad")).collect()[0]
-    again = items.agg(F.coalesce(F.sum(F.col("_rows") - 1), F.lit(0)).alias("again")).collect()[0]["again"]
-    if bad["bad"] and config.bad_rows == "fail":
-        refuse(source, shape, bad["bad"], bad["rows"])
-    twice = items.where("_rows > 1").orderBy("item_id").limit(MAX_EXAMPLES).collect() if again else []
+    first = F.min(F.struct("title", "genres", "year"))
+    known = F.when(F.col(PROBLEM).isNull(), F.col("item_id"))
+    rows = shaped.groupBy(known.alias("item_id")).agg(first.alias("_item"), F.count(F.lit(1)).alias("_rows"))
+    items = rows.where(F.col("item_id").isNotNull())
+    listed = F.col("item_id").isNotNull()
+    counts = rows.agg(
+        F.coalesce(F.sum("_rows"), F.lit(0)).alias("rows"),
+        F.coalesce(F.sum(F.when(~listed, F.col("_rows"))), F.lit(0)).alias("bad"),
+        F.coalesce(F.sum(F.when(listed, F.col("_rows") - 1)), F.lit(0)).alias("again"),
+    )
+    found = counts.collect()[0]
+    if found["bad"] and config.bad_rows == "fail":
+        refuse(source, shape, found["bad"], found["rows"])
+    twice = items.where("_rows > 1").orderBy("item_id").limit(MAX_EXAMPLES).collect() if found["again"] else []
     findings = [
-        Finding("unreadable_items", bad["bad"], "dropped", "rows of the items file that cannot be read",
-                tuple(source.examples(shape, MAX_EXAMPLES)) if bad["bad"] else ()),
-        Finding("duplicate_items", again, "dropped", "further rows of the items file for an item that it lists already",
-                tuple(f"item {row['item_id']}: {row['_rows']} rows" for row in twice)),
-    ]  # fmt: skip
+        Finding(
+            "unreadable_items",
+            found["bad"],
+            "dropped",
+            "rows of the items file that cannot be read",
+            tuple(source.examples(shape, MAX_EXAMPLES)) if found["bad"] else (),
+        ),
+        Finding(
+            "duplicate_items",
+            found["again"],
+            "dropped",
+            "further rows of the items file for an item that it lists already",
+            tuple(f"item {row['item_id']}: {row['_rows']} rows" for row in twice),
+        ),
+    ]
     return items.select("item_id", "_item.title", "_item.genres", "_item.year"), findings
 
 

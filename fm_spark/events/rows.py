@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 from fm_spark.errors import InputError
 from fm_spark.events.parsing import instant, is_empty, is_number, is_plain_integer, number, whole_number
 from fm_spark.events.quality import MAX_EXAMPLES, Finding
-from fm_spark.events.sources import MALFORMED, PROBLEM, Source
+from fm_spark.events.sources import MALFORMED, PROBLEM, Shape, Source
 
 _UNREADABLE, _OUT_OF_RANGE = "_unreadable", "_out_of_range"
 
@@ -150,16 +150,16 @@ def checked_events(source: Source, shape: EventShape, policy: str) -> Checked:
         totals["rows"],
         [
             _finding(source, shape, "unreadable_rows", _UNREADABLE, totals["unreadable"],
-                     "rows with a wrong number of fields, or with text, nothing, NaN or infinity where an id, a time or a number belongs"),
+                     "rows with a wrong number of fields, or whose id, time or number is empty, text, NaN or infinite"),
             _finding(source, shape, "out_of_range", _OUT_OF_RANGE, totals["beyond"],
                      f"rows with a value outside {_range_text(shape)}, or a negative weight"),
         ],
     )  # fmt: skip
 
 
-def refuse(source: Source, shape: object, bad: int, rows: int) -> None:
+def refuse(source: Source, shape: Shape, bad: int, rows: int) -> None:
     """Raises the InputError that counts the bad rows and shows the first five."""
-    shown = "\n  ".join(source.examples(shape, MAX_EXAMPLES))  # type: ignore[arg-type]
+    shown = "\n  ".join(source.examples(shape, MAX_EXAMPLES))
     raise InputError(
         f"{source.name}: {bad:,} of {rows:,} rows cannot be used; the first:\n  {shown}\n"
         "correct them, or leave them out with --set input.bad_rows=drop"
@@ -190,6 +190,7 @@ def _refuse_types(raw: DataFrame, shape: EventShape, source: Source) -> None:
     textual = isinstance(time, T.StringType)
     if not (dated or textual or (is_number(time) and shape.time_unit != "timestamp")):
         raise InputError(
-            f"{source.name}: column {shape.names['time']!r} has the type {time.simpleString()}, which does not fit "
-            f"input.time_unit = {shape.time_unit}; set input.time_unit to seconds or milliseconds, or input.time_column to another column"
+            f"{source.name}: column {shape.names['time']!r} has the type {time.simpleString()}, which does "
+            f"not fit input.time_unit = {shape.time_unit}; set input.time_unit to seconds or milliseconds, or "
+            "input.time_column to another column"
         )

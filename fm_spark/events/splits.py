@@ -73,7 +73,9 @@ def random(histories: DataFrame, test_fraction: float, min_positives: int, seed:
 
 
 def time_cut(histories: DataFrame, test_fraction: float) -> int:
-    """The least time, in microseconds since 1970, with at least (1 - test_fraction) of the events at or before it, so ties stay on the early side.
+    """The least time, in microseconds since 1970, with at least (1 - test_fraction) of the events at or before it.
+
+    Events of the same time so stay together, on the early side.
 
     Exact and the same for any partitioning: events are counted in intervals that narrow down to a microsecond, so the
     driver never holds more than a few thousand counts. ``histories`` must not be empty.
@@ -81,9 +83,9 @@ def time_cut(histories: DataFrame, test_fraction: float) -> int:
     micros = histories.select(F.unix_micros("time").alias("micros"))
     events = histories.count()
     wanted = max(1, math.floor(round((1.0 - test_fraction) * events, 6)))
-    before, low, high = 0, None, None
-    for width in _WIDTHS:
-        part = micros if low is None else micros.where(F.col("micros").between(low, high))
+    before, low, high = 0, 0, 0
+    for step, width in enumerate(_WIDTHS):
+        part = micros if step == 0 else micros.where(F.col("micros").between(low, high))
         counts = part.groupBy(F.floor(F.col("micros") / width).alias("bin")).count().orderBy("bin").collect()
         for row in counts:
             low = int(row["bin"]) * width
@@ -91,7 +93,6 @@ def time_cut(histories: DataFrame, test_fraction: float) -> int:
             if before + row["count"] >= wanted:
                 break
             before += row["count"]
-    assert low is not None  # nothing to cut is the caller's mistake, not the user's
     return low
 
 

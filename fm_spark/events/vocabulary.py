@@ -29,9 +29,12 @@ def extend_vocabulary(store: TableStore, values: DataFrame, run_id: str) -> Data
         The rows of the ``vocabulary`` table, the new ones included.
     """
     place = F.col("place") if "place" in values.columns else F.col("value")
-    named = values.groupBy("field", "value").agg(F.min(place).alias("place"))
-    unseen = named.select("field").distinct().select("field", F.lit(UNSEEN).alias("value"))
-    new = named.unionByName(unseen, allowMissingColumns=True)
+    own = F.struct(F.col("value"), place.alias("place"))
+    unseen = F.struct(
+        F.lit(UNSEEN).alias("value"), F.lit(None).cast(values.select(place).schema[0].dataType).alias("place")
+    )
+    entries = values.select("field", F.explode(F.array(own, unseen)).alias("entry"))
+    new = entries.groupBy("field", "entry.value").agg(F.min("entry.place").alias("place"))
     used = 0
     if store.exists(VOCABULARY):
         known = store.read(VOCABULARY)
