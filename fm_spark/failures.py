@@ -43,7 +43,8 @@ def _spark_text(error: BaseException) -> str | None:
             return _innermost(java)
         except Py4JError:
             return str(error)
-    return str(error) if isinstance(error, PySparkException | Py4JError) else None
+    # py4j's own errors name the call first and what is wrong with it after "Trace:"
+    return str(error).rpartition("Trace:\n")[2] if isinstance(error, PySparkException | Py4JError) else None
 
 
 def _innermost(java: Any) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from fm_spark.config import load_config
+from fm_spark.config import Config, load_config
 from fm_spark.environment import (
     SINGLE_THREADED,
     cache_folder,
@@ -26,6 +26,7 @@ from fm_spark.options import add_job_arguments, overrides
 from fm_spark.supervise import supervise
 
 PROJECT = Path(__file__).resolve().parent.parent
+SMALL_INPUT = 200_000_000  # bytes
 LOCAL_SETTINGS = PROJECT / "conf" / "spark-local.conf"
 JOBS = {
     "pipeline": "all of the jobs below, in this order, in one session",
@@ -62,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _submit(arguments: argparse.Namespace) -> int:
     check_not_connect()
     check_pair()
-    load_config(arguments.config, overrides(arguments))  # a typo is found before a JVM is started
-    submission = build(arguments, os.environ)
+    config = load_config(arguments.config, overrides(arguments))  # a typo is found before a JVM is started
+    submission = build(arguments, config, os.environ)
     if arguments.dry_run:
         print(submission.shell())
         return 0
@@ -73,7 +74,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     return supervise(submission.command, {**os.environ, **submission.environment}, arguments.verbose)
 
 
-def build(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Submission:
+def build(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str]) -> Submission:
     """The command for parsed arguments; what the caller's environment says goes before our defaults."""
     home = spark_home()
     settings = _settings(arguments.conf)
@@ -85,6 +86,7 @@ def build(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Submissi
         java_options = log_options(arguments.verbose) + java_options
     if is_local(master):
         command += ["--properties-file", str(LOCAL_SETTINGS)]
+        java_options = _compiler_options(config.input.path) + java_options
     else:
         # a cluster's own Spark knows the cluster's class path
         home = Path(environ.get("SPARK_HOME") or home)
@@ -129,6 +131,17 @@ def spark_home() -> Path:
 def is_local(master: str) -> bool:
     """Whether driver and tasks run on this machine (``local``, ``local[2]``, ``local-cluster[2,1,1024]``)."""
     return master.startswith("local")
+
+
+def _compiler_options(input_path: str) -> list[str]:
+    """Leaves Java's optimising compiler out when the input is small.
+
+    Compiling costs it some 30 s of processor time in any run, half of a run on the bundled ratings; it makes Spark
+    twice as fast on bulk data, which earns that back from about 10 million events on.
+    """
+    path = Path(input_path)
+    size = sum(file.stat().st_size for file in [path, *path.glob("*")] if file.is_file())
+    return ["-XX:TieredStopAtLevel=1"] if 0 < size < SMALL_INPUT else []
 
 
 def _default_master(home: Path, environ: Mapping[str, str]) -> str | None:

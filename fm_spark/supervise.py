@@ -10,9 +10,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import IO
 
 from fm_spark.launcher import SOCKET, Launcher
 
@@ -23,9 +22,10 @@ def supervise(command: Sequence[str], environment: Mapping[str, str], verbose: b
     """Runs the command and returns its exit code; 130 after Ctrl-C, 143 after a polite kill.
 
     What the JVM writes to stderr before the job's Python has started (how it found Delta's jar, mostly) is shown only
-    when the start fails or ``verbose`` is set.
+    when it never starts or ``verbose`` is set.
     """
     launcher = Launcher()
+    start: deque[str] = deque(maxlen=200)
     # A process group of its own: Ctrl-C reaches this process alone, which passes it on once.
     child = subprocess.Popen(
         command,
@@ -37,44 +37,42 @@ def supervise(command: Sequence[str], environment: Mapping[str, str], verbose: b
         errors="replace",
     )
     with _passing_signals_to(child) as received:
-        reader = threading.Thread(target=_relay, args=(child.stderr, launcher, received), daemon=True)
-        if child.stderr is not None:
-            reader.start()
+        reader = threading.Thread(target=_relay, args=(child.stderr or (), launcher, start, received), daemon=True)
+        reader.start()
         code = child.wait()
-    if child.stderr is not None:
         reader.join(timeout=5)
     launcher.close()
     if received:
         print("interrupted; the tables keep their last good version", file=sys.stderr)
         return 128 + received[0]
+    if code != 0 and not launcher.joined.is_set():
+        sys.stderr.write(_why_it_did_not_start(start))
     # The JVM was killed by somebody else: a shell would say 128 + the signal's number.
     return code if code >= 0 else 128 - code
 
 
-def _relay(stream: IO[str], launcher: Launcher, received: list[int]) -> None:
-    """Holds lines back until the job has joined, then lets all through; shows them after all if it never joins.
+def _relay(stream: Iterable[str], launcher: Launcher, start: deque[str], received: list[int]) -> None:
+    """Keeps the lines until the job has joined in ``start`` and lets the later ones through.
 
     After a signal nothing is shown: tasks that lose their context complain, and that is no news.
     """
-    start: deque[str] = deque(maxlen=200)
     for line in stream:
         if not launcher.joined.is_set():
             start.append(line)
         elif not received:
             sys.stderr.write(line)
             sys.stderr.flush()
-    if launcher.joined.is_set() or received:
-        return
-    missing = re.search(r"unresolved dependency: ([^\]]*)\]", "".join(start))
-    if missing:
-        print(
-            f"spark-submit.sh: {missing[1]}: it is not in the local cache, and no repository that holds it can be "
-            "reached; run `make setup` while the machine is online",
-            file=sys.stderr,
-        )
-    else:
-        sys.stderr.writelines(start)
-        sys.stderr.flush()
+
+
+def _why_it_did_not_start(start: Iterable[str]) -> str:
+    text = "".join(start)
+    missing = re.search(r"unresolved dependency: ([^\]]*)\]", text)
+    if not missing:
+        return text
+    return (
+        f"spark-submit.sh: {missing[1]}: it is not in the local cache, and no repository that holds it can be "
+        "reached; run `make setup` while the machine is online\n"
+    )
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
 from fm_spark import errors
@@ -39,6 +39,11 @@ def test_a_python_error_is_named_with_its_first_line() -> None:
     assert explain(KeyError("x")) == ("KeyError: 'x'", 1)
     assert explain(ValueError("first\nsecond")) == ("ValueError: first", 1)
     assert explain(ValueError()) == ("ValueError", 1)
+
+
+def test_an_error_of_py4j_says_what_is_wrong_with_the_call() -> None:
+    text = "An error occurred while calling o7.foo. Trace:\npy4j.Py4JException: Method foo([]) does not exist\n\tat x.Y"
+    assert explain(Py4JError(text)) == ("Py4JException: Method foo([]) does not exist", 1)
 
 
 def test_a_lost_jvm_names_the_likely_reason() -> None:

@@ -88,6 +88,21 @@ def test_the_users_settings_join_ours(capsys: pytest.CaptureFixture[str]) -> Non
     assert java.endswith(" -Xss4m")
 
 
+def test_small_inputs_do_without_the_optimising_compiler(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def options(*words: str) -> str:
+        return after(dry_run(capsys, "events", "--set", f"input.path={tmp_path}", *words), "--driver-java-options")[0]
+
+    assert "Tiered" not in options()
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n", encoding="utf-8")
+    assert "-XX:TieredStopAtLevel=1" in options()
+    assert options("--conf", "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=4").endswith("Level=4")
+    assert "Tiered" not in options("--master", "yarn")
+    monkeypatch.setattr(submit, "SMALL_INPUT", 10)
+    assert "Tiered" not in options()
+
+
 def test_variables_that_the_caller_has_set_stay() -> None:
     given = {"PYSPARK_PYTHON": "/mine/python", "OMP_NUM_THREADS": "4"}
     assert given.items() <= submit.session_environment(given).items()

@@ -58,6 +58,11 @@ def test_a_start_that_fails_shows_what_was_held_back(tmp_path: Path) -> None:
     assert err == "loading jars\nno memory\n"
 
 
+def test_a_program_that_is_no_job_keeps_the_start_quiet_too(tmp_path: Path) -> None:
+    process = launch(tmp_path, "", before="exit 0")
+    assert process.communicate(timeout=60) == ("", "")
+
+
 def test_a_jar_that_cannot_be_had_is_one_message(tmp_path: Path) -> None:
     ivy = "java.lang.RuntimeException: [unresolved dependency: io.delta#delta-spark;4.4.0: not found]"
     process = launch(tmp_path, "", before=f'echo "{ivy}" >&2; exit 1')
