@@ -39,9 +39,8 @@ def main() -> None:
     _lists(items, queries[:USER_TILE], seen, a.n)  # compiles
     scoring = _seconds(lambda: _scores(items, queries, seen))
     whole = _seconds(lambda: _lists(items, queries, seen, a.n))
-    print(
-        f"{a.users:,} of {a.all_users:,} users x {a.items:,} items, k = {a.k}, N = {a.n}, {a.seen} seen items a user, one core"
-    )
+    print(f"{a.users:,} of {a.all_users:,} users x {a.items:,} items, one core")
+    print(f"k = {a.k}, N = {a.n}, {a.seen} seen items a user")
     print(f"{'part':<12}{'seconds':>10}{'users/s':>12}{'all users, s':>14}")
     for part, seconds in (("scoring", scoring), ("selection", whole - scoring), ("whole", whole)):
         print(f"{part:<12}{seconds:>10.2f}{a.users / seconds:>12,.0f}{seconds * a.all_users / a.users:>14.1f}")
