@@ -50,7 +50,7 @@ make_venv() {
     quietly "python -m venv" "$python" -m venv --clear .venv
 }
 
-has_java() { .venv/bin/python -c 'from fm_spark.environment import check_java; check_java()' >"$log" 2>&1; }
+has_java() { PYTHONPATH=. "$python" -c 'from fm_spark.environment import check_java; check_java()' >"$log" 2>&1; }
 
 make_sure_of_java() {
     has_java && return
@@ -68,6 +68,7 @@ make_sure_of_java() {
 }
 
 python="$(find_python)"
+make_sure_of_java
 if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 ||
     ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     say "creating .venv with $("$python" --version)"
@@ -78,7 +79,6 @@ quietly "pip install" .venv/bin/python -m pip install --disable-pip-version-chec
     --require-hashes -r requirements.lock
 quietly "pip install of fm_spark" .venv/bin/python -m pip install --disable-pip-version-check --no-input \
     --no-deps --no-build-isolation --editable .
-make_sure_of_java
 say "fetching Delta's jar for Spark, so that runs work offline"
 quietly "fetching Delta's jar" .venv/bin/python scripts/fetch_delta.py
 touch .venv/.ready
