@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import reduce
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -40,8 +39,15 @@ class Pinned:
         return rows.where(F.col("run_id") == F.lit(self.publication.run_id)) if contract.mode == "by_run" else rows
 
     def sizes(self) -> list[TableFacts]:
-        """Rows, version and path of every published table, in the order of the contracts; counted in one Spark job."""
+        """Rows, version and path of every published table, in the order of the contracts."""
         there = [c for c in ALL if c.name in self.publication.tables and c is not PUBLICATIONS]
-        counts = [self.read(c).agg(F.lit(c.name).alias("name"), F.count(F.lit(1)).alias("rows")) for c in there]
-        rows = {row["name"]: row["rows"] for row in reduce(DataFrame.unionAll, counts).collect()}
-        return [TableFacts(c.name, rows[c.name], self.publication.tables[c.name], self.store.path(c)) for c in there]
+        return [TableFacts(c.name, self._rows(c), self.publication.tables[c.name], self.store.path(c)) for c in there]
+
+    def _rows(self, contract: Contract) -> int:
+        """Rows of the run, from the log of the commit where it says so: counting takes Spark jobs."""
+        commit = self.store.commit(contract, self.publication.tables[contract.name])
+        if commit is not None and commit.rows is not None:
+            whole = contract.mode == "replace"
+            if whole or (contract.mode == "by_run" and commit.run_id == self.publication.run_id):
+                return commit.rows
+        return self.read(contract).count()

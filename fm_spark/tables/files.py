@@ -13,7 +13,6 @@ from pyspark.sql import SparkSession
 
 from fm_spark.errors import TableError
 
-_COMMIT = re.compile(r"\d{20}\.json")
 _LOCAL = re.compile(r"^file:/*(?=/)")
 
 
@@ -53,14 +52,21 @@ class Folder:
             )
         )
 
-    def newest_commit(self) -> int:
-        """The highest number of a Delta commit file in the folder, a ``_delta_log``; -1 when there is none.
+    def names(self) -> list[str]:
+        """Names of the files and folders in the folder."""
+        return [str(status.getPath().getName()) for status in self._call(lambda system, path: system.listStatus(path))]
 
-        Much cheaper than the table's history, which Spark reads with a job.
-        Source: Delta transaction log protocol, "Delta Entries": ``<version, 20 digits>.json``.
-        """
-        names = [str(status.getPath().getName()) for status in self._call(lambda system, path: system.listStatus(path))]
-        return max((int(name[:20]) for name in names if _COMMIT.fullmatch(name)), default=-1)
+    def read_text(self, name: str) -> str | None:
+        """The text of a small UTF-8 file in the folder; None when there is none of that name."""
+        file = Folder(self._spark, f"{self.uri().rstrip('/')}/{name}")
+        if not file.exists():
+            return None
+        context: Any = self._spark.sparkContext
+        stream = file._call(lambda system, path: system.open(path))
+        try:
+            return str(context._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+        finally:
+            stream.close()
 
     def check_writable(self) -> None:
         """Makes the folder when it is missing, then writes and removes an empty file in it.

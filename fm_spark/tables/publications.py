@@ -43,12 +43,18 @@ def publish(store: TableStore, run_id: str, model_version: str) -> int:
     Raises:
         TableError: the run has no lists, clusters or metrics yet; the message names the job to run.
     """
-    for contract in (EVALUATION, TOP_N, ITEM_CLUSTERS):
-        _require_rows(store, contract, run_id, model_version)
-    metrics = {
-        f"{row['ranker']}.{row['metric']}": row["value"]
-        for row in store.read(EVALUATION).where(F.col("run_id") == F.lit(run_id)).collect()
+    metrics = _metrics(store, run_id)
+    found = {
+        EVALUATION: bool(metrics),
+        TOP_N: _has_rows(store, TOP_N, run_id, model_version),
+        ITEM_CLUSTERS: _has_rows(store, ITEM_CLUSTERS, run_id, model_version),
     }
+    for contract, there in found.items():
+        if not there:
+            raise TableError(
+                f"run {run_id} cannot be published: {contract.name} has no rows of it and its model {model_version}; "
+                f"run ./spark-submit.sh {WRITTEN_BY[contract.name]} --run-id {run_id} first"
+            )
     row = (run_id, model_version, datetime.now(UTC), _versions(store, run_id, model_version), metrics)
     return store.write(store.spark.createDataFrame([row], _SCHEMA), PUBLICATIONS, run_id)
 
@@ -71,18 +77,17 @@ def published(store: TableStore, run_id: str = "") -> Publication:
     return Publication(**{f.name: values[f.name] for f in fields(Publication)})
 
 
-def _require_rows(store: TableStore, contract: Contract, run_id: str, model_version: str) -> None:
-    job = WRITTEN_BY[contract.name]
-    cure = f"run ./spark-submit.sh {job} --run-id {run_id} first"
-    if not store.exists(contract):
-        raise TableError(f"run {run_id} cannot be published: no table {contract.name}; {cure}")
-    rows = store.read(contract).where(F.col("run_id") == F.lit(run_id))
-    of_model = ""
-    if contract is not EVALUATION:  # its rows belong to the model that has not seen the test part
-        rows = rows.where(F.col("model_version") == F.lit(model_version))
-        of_model = f" of model {model_version}"
-    if rows.isEmpty():
-        raise TableError(f"run {run_id} cannot be published: {contract.name} has no rows{of_model} for it; {cure}")
+def _metrics(store: TableStore, run_id: str) -> dict[str, float]:
+    """Test metrics as ``ranker.metric``; they belong to the run's model that has not seen the test part."""
+    if not store.exists(EVALUATION):
+        return {}
+    rows = store.read(EVALUATION).where(F.col("run_id") == F.lit(run_id)).collect()
+    return {f"{row['ranker']}.{row['metric']}": row["value"] for row in rows}
+
+
+def _has_rows(store: TableStore, contract: Contract, run_id: str, model_version: str) -> bool:
+    own = (F.col("run_id") == F.lit(run_id)) & (F.col("model_version") == F.lit(model_version))
+    return store.exists(contract) and not store.read(contract).where(own).isEmpty()
 
 
 def _versions(store: TableStore, run_id: str, model_version: str) -> dict[str, int]:

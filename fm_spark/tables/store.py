@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from delta import DeltaTable
 from delta.exceptions import DeltaConcurrentModificationException
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
@@ -18,8 +17,10 @@ from pyspark.sql import types as T
 from fm_spark import __version__
 from fm_spark.errors import TableError
 from fm_spark.tables.checks import Found, check_rows
-from fm_spark.tables.contracts import ID, Contract
+from fm_spark.tables.commits import Commit, commits_newest_first, newest_version, read_commit
+from fm_spark.tables.contracts import Contract
 from fm_spark.tables.files import Folder
+from fm_spark.tables.shape import shape_rows
 
 CONTRACT_PROPERTY = "fm_spark.contract"
 WRITTEN_BY = {
@@ -87,7 +88,7 @@ class TableStore:
             raise TableError(
                 f"{self.path(contract)} exists and is not a Delta table; move it away or set another tables.root"
             )
-        if log.newest_commit() < 0:  # what an interrupted first write leaves
+        if newest_version(log) < 0:  # what an interrupted first write leaves
             return False
         properties = {row["key"]: row["value"] for row in self._show_properties(contract)}
         if properties.get(CONTRACT_PROPERTY) != contract.name:
@@ -105,7 +106,7 @@ class TableStore:
             TableError: the table is missing or not ours.
         """
         self._require(contract)
-        return self._log(contract).newest_commit()
+        return newest_version(self._log(contract))
 
     def version_of_run(self, contract: Contract, run_id: str) -> int | None:
         """The newest Delta version that the run committed; None when it committed none.
@@ -114,10 +115,17 @@ class TableStore:
             TableError: the table is missing or not ours.
         """
         self._require(contract)
-        history = DeltaTable.forPath(self.spark, self._uri(contract)).history()
-        by_run = F.get_json_object("userMetadata", "$.run_id") == F.lit(run_id)
-        newest = history.where(by_run).agg(F.max("version")).collect()[0][0]
-        return None if newest is None else int(newest)
+        own = (commit.version for commit in commits_newest_first(self._log(contract)) if commit.run_id == run_id)
+        return next(own, None)
+
+    def commit(self, contract: Contract, version: int) -> Commit | None:
+        """What the log says of a version; None when the log no longer goes back so far.
+
+        Raises:
+            TableError: the table is missing or not ours.
+        """
+        self._require(contract)
+        return read_commit(self._log(contract), version)
 
     def read(self, contract: Contract, version: int | None = None) -> DataFrame:
         """The table, newest or at a Delta version; the contract's columns in order.
@@ -163,7 +171,7 @@ class TableStore:
         """
         self.check_writable()
         exists = self.exists(contract)
-        shaped = _shape(rows, contract)
+        shaped = shape_rows(rows, contract)
         if exists:
             self._check_types(shaped, contract)
         with _kept(shaped) as kept:
@@ -225,7 +233,7 @@ class TableStore:
                 "would change a row of it (_there); use another tables.root or remove the old tables"
             )
         # the metadata of the columns (their comments) does not survive the join
-        return _shape(both.where(F.col("_there").isNull()), contract)
+        return shape_rows(both.where(F.col("_there").isNull()), contract)
 
     def _commit(self, rows: DataFrame, contract: Contract, run_id: str, exists: bool) -> None:
         note = json.dumps({"run_id": run_id, "table": contract.name, "fm_spark": __version__})
@@ -246,29 +254,6 @@ class TableStore:
             raise TableError(
                 f"another job wrote {self.path(contract)} at the same time; its version stands, run this job again"
             ) from error
-
-
-def _shape(rows: DataFrame, contract: Contract) -> DataFrame:
-    """The contract's columns in order, with its types and comments."""
-    given = {field.name: field.dataType for field in rows.schema}
-    missing = [name for name in contract.column_names if name not in given]
-    if missing:
-        raise TableError(
-            f"table {contract.name}: the rows have no column {', '.join(missing)}; they have {', '.join(given)}"
-        )
-    columns = []
-    for column in contract.columns:
-        wanted = _id_type(given[column.name], contract, column.name) if column.type == ID else column.type
-        columns.append(F.col(f"`{column.name}`").cast(wanted).alias(column.name, metadata={"comment": column.comment}))
-    return rows.select(*columns)
-
-
-def _id_type(given: T.DataType, contract: Contract, name: str) -> str:
-    if isinstance(given, T.ByteType | T.ShortType | T.IntegerType | T.LongType):
-        return "bigint"
-    if isinstance(given, T.StringType):
-        return "string"
-    raise TableError(f"table {contract.name}: {name} is {given.simpleString()}; identifiers are bigint or string")
 
 
 def _laid_out(rows: DataFrame, contract: Contract, found: Found) -> DataFrame:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -32,6 +37,26 @@ def frame(spark: SparkSession, contract: C.Contract, rows: list[dict[str, Any]])
     """Rows by column name as a DataFrame of the contract's types."""
     ordered = [tuple(row[name] for name in contract.column_names) for row in rows]
     return spark.createDataFrame(ordered, schema(contract))
+
+
+def copy_run(store: TableStore, jobs: tuple[str, ...] = tuple(JOB_TABLES)) -> dict[str, int]:
+    """Lays the tables of the run ``r1`` into an empty store; written once and copied, because Spark writes slowly.
+
+    Returns:
+        The Delta versions by table name.
+    """
+    folder, versions = _written_once(store.spark)
+    names = [contract.name for job in jobs for contract in JOB_TABLES[job]]
+    for name in names:
+        shutil.copytree(folder / name, Path(store.root) / name)
+    return {name: versions[name] for name in names}
+
+
+@cache
+def _written_once(spark: SparkSession) -> tuple[Path, dict[str, int]]:
+    folder = Path(tempfile.mkdtemp(prefix="small-run-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder, write_run(TableStore(spark, str(folder)), "r1")
 
 
 def write_run(store: TableStore, run_id: str, jobs: tuple[str, ...] = tuple(JOB_TABLES)) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
-from small_run import START, TITLES, all_rows, frame, write_run
+from small_run import START, TITLES, all_rows, copy_run, frame
 
 from fm_spark.config import Config
 from fm_spark.report import show_run
@@ -22,7 +22,7 @@ from fm_spark.tables.store import TableStore
 def store(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> TableStore:
     """One published run, then rows of a later run that is not published."""
     store = TableStore(spark, str(tmp_path_factory.mktemp("report")))
-    write_run(store, "r1")
+    copy_run(store)
     publish(store, "r1", "fm-r1")
     later = all_rows("r2")
     store.write(frame(spark, C.EVENTS, later["events"][:1]), C.EVENTS, "r2")
@@ -68,7 +68,7 @@ def test_more_users_than_there_are_and_none_at_all(store: TableStore, config: Co
 
 def test_users_with_histories_of_one_length_are_told_apart(spark: SparkSession, tmp_path: Path, config: Config) -> None:
     store = TableStore(spark, str(tmp_path))
-    write_run(store, "r1")
+    copy_run(store)
     alike = [row for row in all_rows("r1")["events"] if row["position"] == 0]
     store.write(frame(spark, C.EVENTS, alike), C.EVENTS, "r1")
     model = [{**row, "input_versions": {"events": 1}} for row in all_rows("r1")["fm_model"]]
@@ -89,7 +89,7 @@ def test_clusters_and_items(store: TableStore, config: Config) -> None:
 
 def test_item_vectors_on_the_map_have_their_genres_in_them(spark: SparkSession, tmp_path: Path, config: Config) -> None:
     store = TableStore(spark, str(tmp_path))
-    write_run(store, "r1")
+    copy_run(store)
     rows = all_rows("r1")
     genre = {**rows["fm_parameters"][0], "field": "genre", "value": "Drama", "feature": 99, "factors": [0.0, 0.0, 10.0]}
     store.write(frame(spark, C.FM_PARAMETERS, [*rows["fm_parameters"], genre]), C.FM_PARAMETERS, "r1")

@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from small_run import START, all_rows, frame, write_run
+from small_run import START, all_rows, copy_run, frame, write_run
 
 from fm_spark.config import Config
 from fm_spark.errors import TableError
@@ -26,7 +26,7 @@ def store(spark: SparkSession, config: Config) -> TableStore:
 
 
 def test_a_publication_names_the_versions_and_metrics_of_its_run(store: TableStore, config: Config) -> None:
-    first = write_run(store, "r1")
+    first = copy_run(store)
     second = write_run(store, "r2")
     before = datetime.now(UTC)
     result = job.run(store.spark, replace(config, run=replace(config.run, id="r1")))
@@ -47,21 +47,21 @@ def test_a_publication_names_the_versions_and_metrics_of_its_run(store: TableSto
 
 
 def test_publishing_again_leaves_one_row(store: TableStore) -> None:
-    write_run(store, "r1")
+    copy_run(store)
     publish(store, "r1", "fm-r1")
     publish(store, "r1", "fm-r1")
     assert store.read(C.PUBLICATIONS).count() == 1
 
 
 def test_lists_follow_the_events_that_the_model_was_trained_on(store: TableStore) -> None:
-    trained_on = write_run(store, "r1")
+    trained_on = copy_run(store)
     store.write(frame(store.spark, C.EVENTS, all_rows("r1")["events"][:3]), C.EVENTS, "r1")
     publish(store, "r1", "fm-r1")
     assert published(store).tables["events"] == trained_on["events"] == store.version(C.EVENTS) - 1
 
 
 def test_a_run_is_published_only_when_it_is_whole(store: TableStore) -> None:
-    write_run(store, "r1", ("events", "train"))
+    copy_run(store, ("events", "train"))
     for job_name in ("evaluate", "recommend", "cluster"):
         with pytest.raises(TableError, match=rf"run r1 cannot be published.*spark-submit.sh {job_name} --run-id r1"):
             publish(store, "r1", "fm-r1")
@@ -76,14 +76,14 @@ def test_a_run_is_published_only_when_it_is_whole(store: TableStore) -> None:
         publish(store, "r2", "fm-r2")
     other = frame(store.spark, C.TOP_N, all_rows("r1")["top_n"]).withColumn("model_version", F.lit("older"))
     store.write(other, C.TOP_N, "r1")
-    with pytest.raises(TableError, match=r"top_n has no rows of model fm-r1 .*recommend --run-id r1"):
+    with pytest.raises(TableError, match=r"top_n has no rows of it and its model fm-r1.*recommend --run-id r1"):
         publish(store, "r1", "fm-r1")
 
 
 def test_what_is_not_published_cannot_be_read(store: TableStore) -> None:
     with pytest.raises(TableError, match=r"no table publications .*publish first"):
         published(store)
-    write_run(store, "r1")
+    copy_run(store)
     publish(store, "r1", "fm-r1")
     with pytest.raises(TableError, match="no publication of run r9"):
         published(store, "r9")
@@ -93,7 +93,7 @@ def test_jobs_continue_the_run_of_what_they_read(store: TableStore, config: Conf
     for question in (events_run_id, model_run_id):
         with pytest.raises(TableError, match=r"run ./spark-submit.sh (events|train) first"):
             question(store, config)
-    write_run(store, "r1", ("events", "train"))
+    copy_run(store, ("events", "train"))
     assert (events_run_id(store, config), model_run_id(store, config)) == ("r1", "r1")
     write_run(store, "r2", ("events",))
     assert (events_run_id(store, config), model_run_id(store, config)) == ("r2", "r1")

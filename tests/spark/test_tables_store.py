@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from small_run import START, all_rows, frame, schema, write_run
+from small_run import START, all_rows, copy_run, frame, schema
 
 from fm_spark import __version__
 from fm_spark.errors import TableError
@@ -40,7 +40,7 @@ def vocabulary(spark: SparkSession, rows: list[tuple[str, str, int]], run_id: st
 def run_store(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> TableStore:
     """The tables of one whole run."""
     store = TableStore(spark, str(tmp_path_factory.mktemp("run")))
-    write_run(store, "r1")
+    copy_run(store)
     return store
 
 
