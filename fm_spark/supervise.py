@@ -16,6 +16,8 @@ from types import FrameType
 from fm_spark.launcher import SOCKET, Launcher
 
 INTERRUPTED = 130
+# Spark ML looks for a system BLAS and tells the world that it falls back to Java's; k-means does not need it
+_HARMLESS = ("netlib-blas: ",)
 
 
 def supervise(command: Sequence[str], environment: Mapping[str, str], verbose: bool) -> int:
@@ -59,7 +61,7 @@ def _relay(stream: Iterable[str], launcher: Launcher, start: deque[str], receive
     for line in stream:
         if not launcher.joined.is_set():
             start.append(line)
-        elif not received:
+        elif not received and not line.startswith(_HARMLESS):
             sys.stderr.write(line)
             sys.stderr.flush()
 
