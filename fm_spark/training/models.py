@@ -19,7 +19,7 @@ from fm_spark.core.machine import Machine
 from fm_spark.core.side import SideFeatures, compose, own_rows
 from fm_spark.errors import TableError
 from fm_spark.events.catalogue import Catalogue
-from fm_spark.tables.contracts import FM_MODEL, FM_PARAMETERS
+from fm_spark.tables.contracts import FM_MODEL, FM_PARAMETERS, VOCABULARY
 from fm_spark.tables.store import TableStore
 from fm_spark.training.features import GENRE, ITEM, UNSEEN, genre_features, history_fields, vocabulary_of
 from fm_spark.training.trainer import Fit
@@ -62,7 +62,9 @@ def save_models(
     parameters = pd.concat(rows, ignore_index=True)
     parameters["run_id"] = run_id
     store.write(store.spark.createDataFrame(parameters, _PARAMETERS), FM_PARAMETERS, run_id)
-    described = [_model_row(config, run_id, model, input_versions) for model in models]
+    # the version that holds the history fields, which were added above
+    versions = {**input_versions, VOCABULARY.name: store.version(VOCABULARY)}
+    described = [_model_row(config, run_id, model, versions) for model in models]
     schema = ", ".join(f"{column.name} {column.type}" for column in FM_MODEL.columns)
     store.write(store.spark.createDataFrame(described, schema), FM_MODEL, run_id)
 
