@@ -15,8 +15,8 @@ from types import FrameType
 
 from fm_spark.launcher import SOCKET, Launcher
 
-# Spark ML asks for a BLAS of the system's at its first use; without one its own does the work, and it says so past every
-# log setting.
+# Spark ML asks for the system's BLAS at its first use; without one its own does the work, and it says so past every log
+# setting.
 _NOISE = "netlib-"
 # Spark ML looks for a system BLAS and tells the world that it falls back to Java's; k-means does not need it
 _HARMLESS = ("netlib-blas: ",)

@@ -34,7 +34,8 @@ def launch(tmp_path: Path, then: str, before: str = "") -> subprocess.Popen[str]
     script = tmp_path / "spark-submit"
     script.write_text(
         f'#!/bin/bash\necho "loading jars" >&2\n{before}\n'
-        f'"{sys.executable}" "{job}" 2>&1 | cat\ncode="${{PIPESTATUS[0]}}"\necho "netlib-blas: dlopen failed" >&2\necho "an error" >&2\nexit "$code"\n',
+        f'"{sys.executable}" "{job}" 2>&1 | cat\n'
+        f'code="${{PIPESTATUS[0]}}"\necho "netlib-blas: dlopen failed" >&2\necho "an error" >&2\nexit "$code"\n',
         encoding="utf-8",
     )
     script.chmod(0o755)
