@@ -18,8 +18,6 @@ from fm_spark.launcher import SOCKET, Launcher
 # Spark ML asks for the system's BLAS at its first use; without one its own does the work, and it says so past every log
 # setting.
 _NOISE = "netlib-"
-# Spark ML looks for a system BLAS and tells the world that it falls back to Java's; k-means does not need it
-_HARMLESS = ("netlib-blas: ",)
 
 
 def supervise(command: Sequence[str], environment: Mapping[str, str], verbose: bool) -> int:
@@ -63,7 +61,7 @@ def _relay(stream: Iterable[str], launcher: Launcher, start: deque[str], receive
     for line in stream:
         if not launcher.joined.is_set():
             start.append(line)
-        elif not received and not line.startswith(_HARMLESS):
+        elif not received:
             sys.stderr.write(line)
             sys.stderr.flush()
 
