@@ -61,7 +61,7 @@ def _relay(stream: Iterable[str], launcher: Launcher, start: deque[str], receive
     for line in stream:
         if not launcher.joined.is_set():
             start.append(line)
-        elif not received:
+        elif not received and not line.startswith(_NOISE):
             sys.stderr.write(line)
             sys.stderr.flush()
 
