@@ -36,7 +36,7 @@ def run(spark: SparkSession, config: Config) -> ClusterResult:
     store = TableStore(spark, config.tables.root)
     inputs = load_inputs(store, config, PUBLISH)
     run_id, model_version, catalogue = inputs.model.run_id, inputs.model.model_version, inputs.catalogue
-    clusters = cluster_items(spark, inputs.machine.item_factors, catalogue.count, config.cluster)
+    clusters = cluster_items(spark, inputs.machine.item_factors, catalogue.count, catalogue.genres, config.cluster)
     found = profiles(catalogue, item_tags(inputs.items, catalogue), clusters)
     own = [F.lit(run_id).alias("run_id"), F.lit(model_version).alias("model_version")]
     rows = {ITEM_CLUSTERS: cluster_rows(spark, catalogue, clusters), CLUSTER_PROFILES: profile_rows(spark, found)}

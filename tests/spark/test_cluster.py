@@ -28,7 +28,7 @@ def settings(**changes: object) -> ClusterConfig:
 def test_silhouette_finds_the_planted_clusters_and_rare_items_join_them(spark: SparkSession) -> None:
     of, vectors = planted(4, 200)
     count = np.where(np.arange(200) % 3 == 0, 1, 9)
-    found = cluster_items(spark, vectors, count, settings(k_candidates=[2, 3, 4, 6]))
+    found = cluster_items(spark, vectors, count, [[]] * 200, settings(k_candidates=[2, 3, 4, 6]))
     assert len(found.centres) == 4
     assert len({(a, b) for a, b in zip(of, found.cluster, strict=True)}) == 4
     sizes = np.bincount(found.cluster)
@@ -42,12 +42,12 @@ def test_silhouette_finds_the_planted_clusters_and_rare_items_join_them(spark: S
 def test_same_input_gives_the_same_clusters_on_any_parallelism(spark: SparkSession) -> None:
     vectors = np.random.default_rng(1).normal(size=(300, 6)).astype(np.float32)
     config = settings(k="auto", k_candidates=[5, 9])
-    first = cluster_items(spark, vectors, np.full(300, 9), config)
+    first = cluster_items(spark, vectors, np.full(300, 9), [[]] * 300, config)
     key = "spark.sql.shuffle.partitions"
     before = spark.conf.get(key)
     spark.conf.set(key, "7")
     try:
-        second = cluster_items(spark, vectors, np.full(300, 9), config)
+        second = cluster_items(spark, vectors, np.full(300, 9), [[]] * 300, config)
     finally:
         spark.conf.set(key, before)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
@@ -55,8 +55,9 @@ def test_same_input_gives_the_same_clusters_on_any_parallelism(spark: SparkSessi
 
 @pytest.mark.parametrize(("changes", "named"), [({"k": 9}, "cluster.k = 9"), ({"k_candidates": [9]}, r"\[9\]")])
 def test_more_clusters_than_items_is_an_error(spark: SparkSession, changes: dict[str, object], named: str) -> None:
+    count = np.array([9, 9, 9, 9, 1, 1])
     with pytest.raises(ConfigError, match=rf"{named} .*only 4 different items"):
-        cluster_items(spark, np.eye(6, dtype=np.float32), np.array([9, 9, 9, 9, 1, 1]), settings(**changes))
+        cluster_items(spark, np.eye(6, dtype=np.float32), count, [[]] * 6, settings(**changes))
 
 
 def test_the_job_writes_clusters_and_profiles(spark: SparkSession, taste: Config) -> None:

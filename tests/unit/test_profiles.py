@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import silhouette_score
 
 from fm_spark.events.catalogue import Catalogue
-from fm_spark.ranking.clusters import Clusters, normalised, silhouette
+from fm_spark.ranking.clusters import Clusters, best_k, nearest, normalised, silhouette, supported
 from fm_spark.ranking.profiles import profiles
 
 
@@ -90,3 +90,39 @@ def test_rows_of_zeros_stay_zeros() -> None:
         [pytest.approx(0.6), pytest.approx(0.8)],
         [0, 0],
     ]
+
+
+def of_two_genres(n: int, seed: int = 0) -> tuple[np.ndarray, list[list[str]]]:
+    """Vectors of length 1 around two opposite directions, one for each genre, by turns."""
+    rng = np.random.default_rng(seed)
+    direction = np.where(np.arange(n) % 2 == 0, 1.0, -1.0)[:, None] * np.eye(1, 6)
+    return normalised(direction + rng.normal(0, 0.1, (n, 6))), [["Horror"], ["Comedy"]] * (n // 2)
+
+
+def test_rare_items_go_where_their_genres_are_and_not_where_their_random_start_is() -> None:
+    vectors, genres = of_two_genres(100)
+    count = np.full(100, 9)
+    count[60:] = np.arange(40) % 3  # 0 to 2 events
+    vectors[60:] = normalised(np.eye(1, 6) + np.random.default_rng(1).normal(0, 0.1, (40, 6)))  # all look like Horror
+    found = supported(vectors, count, genres, 5)
+    assert found[:60] == pytest.approx(vectors[:60])
+    cluster, distance = nearest(found, np.array([np.eye(6)[0], -np.eye(6)[0]]))
+    assert cluster.tolist() == [0, 1] * 50
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(100))
+    assert distance.max() < 1
+
+
+def test_rare_items_without_known_genres_are_pulled_to_the_mean_by_their_count() -> None:
+    vectors = normalised(np.array([[3, 1], [3, -1], [0, 1], [0, 1], [0, 0]], dtype=np.float32))
+    found = supported(vectors, np.array([8, 8, 2, 0, 0]), [["A"], ["A"], ["unknown"], [], []], 4)
+    mean = vectors[:2].mean(axis=0)
+    expected = 2 * vectors[2] + 4 * mean
+    assert found[2] == pytest.approx(expected / np.linalg.norm(expected))
+    assert found[3:] == pytest.approx(np.array([[1.0, 0.0], [1.0, 0.0]]))
+
+
+def test_the_number_of_clusters_is_found_and_fewer_different_items_than_clusters_are_no_error() -> None:
+    rng = np.random.default_rng(3)
+    planted = np.repeat(np.eye(5), 40, axis=0) + rng.normal(0, 0.1, (200, 5))
+    assert best_k(planted, [2, 4, 5, 8], seed=1) == 5
+    assert best_k(np.repeat(np.eye(2), 3, axis=0), [2, 4], seed=1) == 2
