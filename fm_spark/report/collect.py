@@ -5,18 +5,22 @@ Whatever grows with users or events is aggregated by Spark; only counts, small t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-from pyspark.sql import functions as F
+import pandas as pd
+from pyspark.sql import Row
 
 from fm_spark.config import ReportConfig
-from fm_spark.report.facts import Curve, DataFacts, MetricFacts, QualityCheck, RunFacts, TrainingFacts
-from fm_spark.report.lists import cluster_facts, item_facts, user_lists
+from fm_spark.report.facts import Curve, DataFacts, ItemFacts, MetricFacts, QualityCheck, RunFacts, TrainingFacts
+from fm_spark.report.lists import cluster_facts, history_lengths, item_facts, user_lists
 from fm_spark.report.pinned import Pinned, utc
-from fm_spark.tables.contracts import DATA_QUALITY, EVALUATION, EVENTS, FM_MODEL, TRAINING_HISTORY
+from fm_spark.tables.contracts import DATA_QUALITY, EVALUATION, FM_MODEL, TRAINING_HISTORY
 from fm_spark.tables.publications import published
 from fm_spark.tables.runs import PUBLISH
 from fm_spark.tables.store import TableStore
+
+_STAGES = {"tune": 0, "evaluation": 1, "publish": 2}
 
 
 def collect_run(
@@ -33,54 +37,43 @@ def collect_run(
     publication = published(store, run_id)
     pinned = Pinned(store, publication)
     tables = pinned.sizes()
-    sizes = {table.name: table.rows for table in tables}
+    items = item_facts(pinned)
+    lengths = history_lengths(pinned)
+    clusters = cluster_facts(pinned, items)
     return RunFacts(
         run_id=publication.run_id,
         model_version=publication.model_version,
         published_at=publication.published_at,
         root=store.root,
-        data=_data(pinned, catalogue=sizes["items"]),
+        data=_data(pinned, lengths, items),
         metrics=_metrics(pinned),
         training=_training(pinned),
-        users=user_lists(pinned, shown.users),
-        clusters=cluster_facts(pinned, shown.clusters),
-        n_clusters=sizes["cluster_profiles"],
+        users=user_lists(pinned, lengths, shown.users),
+        clusters=clusters[: shown.clusters],
+        cluster_labels={cluster.cluster_id: cluster.label for cluster in clusters},
         tables=tables,
-        items=item_facts(pinned),
+        items=items,
         seconds=dict(seconds or {}),
     )
 
 
-def _data(pinned: Pinned, catalogue: int) -> DataFacts:
-    counts = (
-        pinned.read(EVENTS)
-        .agg(
-            F.count(F.lit(1)).alias("events"),
-            F.count_distinct("user_id").alias("users"),
-            F.count_distinct("item_id").alias("items"),
-            F.sum((F.col("label") > 0).cast("bigint")).alias("positives"),
-            F.sum((F.col("split") == "test").cast("bigint")).alias("test_events"),
-            F.unix_micros(F.min("time")).alias("first"),
-            F.unix_micros(F.max("time")).alias("last"),
-        )
-        .collect()[0]
-    )
+def _data(pinned: Pinned, lengths: list[Row], items: ItemFacts) -> DataFacts:
     checks = pinned.read(DATA_QUALITY).select("step", "check", "rows", "action", "detail").collect()
     return DataFacts(
-        users=counts["users"],
-        items=counts["items"],
-        catalogue=catalogue,
-        events=counts["events"],
-        positives=counts["positives"] or 0,
-        test_events=counts["test_events"] or 0,
-        first=None if counts["first"] is None else utc(counts["first"]),
-        last=None if counts["last"] is None else utc(counts["last"]),
+        users=sum(row["users"] for row in lengths),
+        items=int((items.count > 0).sum()),
+        catalogue=len(items.count),
+        events=sum(row["events"] for row in lengths),
+        positives=sum(row["positives"] for row in lengths),
+        test_events=sum(row["test_events"] for row in lengths),
+        first=min((utc(row["first"]) for row in lengths), default=None),
+        last=max((utc(row["last"]) for row in lengths), default=None),
         quality=[QualityCheck(*row) for row in checks],
     )
 
 
 def _metrics(pinned: Pinned) -> MetricFacts:
-    rows = pinned.read(EVALUATION).orderBy("metric", "ranker").collect()
+    rows = pinned.read(EVALUATION).collect()
     values: dict[str, dict[str, float]] = {}
     for row in rows:
         values.setdefault(row["metric"], {})[row["ranker"]] = row["value"]
@@ -102,23 +95,27 @@ def _training(pinned: Pinned) -> TrainingFacts:
 
 
 def _curves(pinned: Pinned) -> list[Curve]:
-    by_epoch = (
-        pinned.read(TRAINING_HISTORY)
-        .groupBy("stage", "candidate", "epoch")
-        .agg(
-            (F.sum(F.col("loss") * F.col("events")) / F.sum("events")).alias("loss"),
-            F.max("ndcg_at_10").alias("ndcg"),
-            F.max("recall_at_20").alias("recall"),
-        )
-        .orderBy("stage", "candidate", "epoch")
-        .collect()
+    """One curve a fit; the rounds of an epoch are averaged by their events here, there are only a few thousand."""
+    columns = ["stage", "candidate", "epoch", "loss", "events", "ndcg_at_10", "recall_at_20"]
+    rounds = pinned.read(TRAINING_HISTORY).select(*columns).toPandas()
+    rounds["loss"] *= rounds["events"]
+    epochs = rounds.groupby(["stage", "candidate", "epoch"], sort=True).agg(
+        {"loss": "sum", "events": "sum", "ndcg_at_10": "max", "recall_at_20": "max"}
     )
-    fits: dict[tuple[str, int], Curve] = {}
-    for row in by_epoch:
-        key = (row["stage"], row["candidate"])
-        curve = fits.setdefault(key, Curve(*key, epochs=[], loss=[], ndcg_at_10=[], recall_at_20=[]))
-        curve.epochs.append(row["epoch"])
-        curve.loss.append(row["loss"])
-        curve.ndcg_at_10.append(row["ndcg"])
-        curve.recall_at_20.append(row["recall"])
-    return list(fits.values())
+    epochs["loss"] /= epochs["events"]
+    curves = [
+        Curve(
+            stage=str(fit.index[0][0]),
+            candidate=int(fit.index[0][1]),
+            epochs=fit.index.get_level_values("epoch").tolist(),
+            loss=fit["loss"].tolist(),
+            ndcg_at_10=_or_none(fit["ndcg_at_10"]),
+            recall_at_20=_or_none(fit["recall_at_20"]),
+        )
+        for _, fit in epochs.groupby(level=["stage", "candidate"])
+    ]
+    return sorted(curves, key=lambda curve: (_STAGES.get(curve.stage, len(_STAGES)), curve.candidate))
+
+
+def _or_none(values: pd.Series[float]) -> list[float | None]:
+    return [None if value is None or math.isnan(value) else float(value) for value in values]

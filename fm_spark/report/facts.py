@@ -153,7 +153,7 @@ class ItemFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Everything that the report of a run says."""
+    """Everything that the report of a run says; ``clusters`` are the shown ones, ``cluster_labels`` names all."""
 
     run_id: str
     model_version: str
@@ -164,7 +164,7 @@ class RunFacts:
     training: TrainingFacts
     users: list[UserLists]
     clusters: list[ClusterFacts]
-    n_clusters: int
+    cluster_labels: dict[int, str]
     tables: list[TableFacts]
     items: ItemFacts
     seconds: dict[str, float]

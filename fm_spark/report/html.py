@@ -92,7 +92,7 @@ def _good(facts: RunFacts, plots: dict[str, str]) -> str:
 
 
 def _came_in(facts: RunFacts) -> str:
-    found = [[f"{c.rows:,}", c.action, c.detail or c.check] for c in facts.data.quality if c.rows]
+    found = words.quality_rows(facts)
     quality = _table(["Rows", "Then", "Found"], found, numbers={0}) if found else _note("Every row was usable.")
     return _section("What came in", _table([], words.data_rows(facts)), quality)
 
@@ -127,8 +127,7 @@ def _clusters(facts: RunFacts, plots: dict[str, str]) -> str:
     if not facts.clusters:
         return ""
     cards = "".join(_cluster(cluster) for cluster in facts.clusters)
-    title = f"Clusters of similar items (the {len(facts.clusters)} largest of {facts.n_clusters})"
-    return _section(title, _plot(plots, "clusters"), f'<div class="cards">{cards}</div>')
+    return _section(words.clusters_title(facts), _plot(plots, "clusters"), f'<div class="cards">{cards}</div>')
 
 
 def _cluster(cluster: ClusterFacts) -> str:

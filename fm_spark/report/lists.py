@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Row, Window
 from pyspark.sql import functions as F
 
 from fm_spark.report.facts import ClusterFacts, ItemFacts, LikedItem, Recommended, UserLists
@@ -20,93 +21,111 @@ MAPPED_ITEMS = 2000
 """Items on the cluster map, the best known ones; more would hide each other."""
 
 
-def user_lists(pinned: Pinned, n_users: int) -> list[UserLists]:
+def history_lengths(pinned: Pinned) -> list[Row]:
+    """Sums over the users of each history length, shortest first: one row a length, not a user.
+
+    Columns: n (events of such a user), users, events, positives, test_events, first and last (microseconds since
+    1970), with_liked (users who liked something), user_id and liked (the smallest id among those, and how many items
+    that user liked).
+    """
+    positive = (F.col("label") > 0).cast("bigint")
+    by_user = (
+        pinned.read(EVENTS)
+        .groupBy("user_id")
+        .agg(
+            F.count(F.lit(1)).alias("n"),
+            F.sum(positive).alias("liked"),
+            F.sum((F.col("split") == "test").cast("bigint")).alias("test_events"),
+            F.min("time").alias("first"),
+            F.max("time").alias("last"),
+        )
+        .withColumn("eligible", F.when(F.col("liked") > 0, F.col("user_id")))
+    )
+    by_length = by_user.groupBy("n").agg(
+        F.count(F.lit(1)).alias("users"),
+        F.sum("n").alias("events"),
+        F.sum("liked").alias("positives"),
+        F.sum("test_events").alias("test_events"),
+        F.unix_micros(F.min("first")).alias("first"),
+        F.unix_micros(F.max("last")).alias("last"),
+        F.count("eligible").alias("with_liked"),
+        F.min("eligible").alias("user_id"),
+        F.min_by("liked", "eligible").alias("liked"),
+    )
+    return sorted(by_length.collect(), key=lambda row: int(row["n"]))
+
+
+def user_lists(pinned: Pinned, lengths: list[Row], n_users: int) -> list[UserLists]:
     """A few users who liked something and have a list, spread by the length of their histories.
 
-    The same data give the same users; fewer than ``n_users`` when there are no more.
+    Args:
+        lengths: from :func:`history_lengths`; the same ones give the same users.
+
+    Returns:
+        At most ``n_users``; users whose histories are equally long count once.
     """
-    chosen = _choose_users(pinned, n_users)
+    chosen = _choose_users(lengths, n_users)
     if not chosen:
         return []
     ids = [user["user_id"] for user in chosen]
-    newest = Window.partitionBy("user_id").orderBy(F.col("position").desc())
-    liked = (
-        pinned.read(EVENTS)
-        .where(F.col("user_id").isin(ids) & (F.col("label") > 0))
-        .withColumn("newest", F.row_number().over(newest))
-        .where(F.col("newest") <= SHOWN_LIKED)
-        .join(pinned.read(ITEMS).select("item_id", "title"), on="item_id", how="left")
-        .select(
-            "user_id",
-            F.coalesce("title", F.col("item_id").cast("string")).alias("title"),
-            F.unix_micros("time").alias("micros"),
-            "value",
-        )
-        .orderBy("user_id", "newest")
-        .collect()
-    )
+    liked = _last_liked(pinned, ids)
     top = (
         pinned.read(TOP_N)
         .where(F.col("user_id").isin(ids) & (F.col("rank") <= SHOWN_TOP))
         .select("user_id", "rank", "title", "score")
-        .orderBy("user_id", "rank")
         .collect()
     )
-    return [
+    top.sort(key=lambda row: int(row["rank"]))
+    users = [
         UserLists(
             user_id=str(user["user_id"]),
             events=user["n"],
             liked_events=user["liked"],
-            liked=[
-                LikedItem(r["title"], utc(r["micros"]), r["value"]) for r in liked if r["user_id"] == user["user_id"]
-            ],
+            liked=liked[user["user_id"]],
             top=[Recommended(r["rank"], r["title"], r["score"]) for r in top if r["user_id"] == user["user_id"]],
         )
         for user in chosen
     ]
+    return [user for user in users if user.top]
 
 
-def _choose_users(pinned: Pinned, n_users: int) -> list[Any]:
-    """Rows (n, users, user_id, liked): the users at the middle of ``n_users`` equal parts by history length."""
-    users = (
+def _choose_users(lengths: list[Row], n_users: int) -> list[Row]:
+    """The rows at the middles of ``n_users`` equal parts of the users, or the nearest one that is not taken yet."""
+    free = [row for row in lengths if row["with_liked"]]
+    ends = np.cumsum([row["with_liked"] for row in free])
+    chosen: set[int] = set()
+    for part in range(min(n_users, len(free))):
+        wanted = int(np.searchsorted(ends, (part + 0.5) / n_users * ends[-1], side="right"))
+        chosen.add(min(set(range(len(free))) - chosen, key=lambda place: (abs(place - wanted), place)))
+    return [free[place] for place in sorted(chosen)]
+
+
+def _last_liked(pinned: Pinned, ids: list[Any]) -> dict[Any, list[LikedItem]]:
+    """The items that each of the users liked last, newest first."""
+    newest = Window.partitionBy("user_id").orderBy(F.col("position").desc())
+    rows = (
         pinned.read(EVENTS)
-        .groupBy("user_id")
-        .agg(F.count(F.lit(1)).alias("n"), F.sum((F.col("label") > 0).cast("bigint")).alias("liked"))
-        .where(F.col("liked") > 0)
-        .join(pinned.read(TOP_N).where(F.col("rank") == 1).select("user_id"), on="user_id", how="left_semi")
+        .where(F.col("user_id").isin(ids) & (F.col("label") > 0))
+        .withColumn("newest", F.row_number().over(newest))
+        .where(F.col("newest") <= SHOWN_LIKED)
+        .select("user_id", "newest", "item_id", F.unix_micros("time").alias("micros"), "value")
+        .collect()
     )
-    by_length = _first_by_length(users).collect()  # one row a length, not a user
-    total = sum(row["users"] for row in by_length)
-    chosen: list[Any] = []
-    for part in range(min(n_users, total)):
-        wanted = (part + 0.5) / n_users * total
-        ends = np.cumsum([row["users"] for row in by_length])
-        row = by_length[int(np.searchsorted(ends, wanted, side="right"))]
-        if row["user_id"] in [user["user_id"] for user in chosen]:  # several parts fall on one length
-            taken = F.col("user_id").isin([user["user_id"] for user in chosen])
-            rest = _first_by_length(users.where(~taken)).orderBy(F.abs(F.col("n") - row["n"]), "n").first()
-            if rest is None:
-                break
-            row = rest
-        chosen.append(row)
-    return sorted(chosen, key=lambda user: (user["n"], str(user["user_id"])))
+    rows.sort(key=lambda row: int(row["newest"]))
+    items = pinned.read(ITEMS).where(F.col("item_id").isin({row["item_id"] for row in rows}))
+    titles = {row["item_id"]: row["title"] for row in items.select("item_id", "title").collect()}
+    liked: dict[Any, list[LikedItem]] = {user: [] for user in ids}
+    for row in rows:
+        title = titles.get(row["item_id"], str(row["item_id"]))
+        liked[row["user_id"]].append(LikedItem(title, utc(row["micros"]), row["value"]))
+    return liked
 
 
-def _first_by_length(users: DataFrame) -> DataFrame:
-    return (
-        users.groupBy("n")
-        .agg(
-            F.count(F.lit(1)).alias("users"),
-            F.min("user_id").alias("user_id"),
-            F.min_by("liked", "user_id").alias("liked"),
-        )
-        .orderBy("n")
-    )
-
-
-def cluster_facts(pinned: Pinned, n_clusters: int) -> list[ClusterFacts]:
-    """The profiles of the largest clusters, largest first."""
-    rows = pinned.read(CLUSTER_PROFILES).orderBy(F.col("size").desc(), "cluster_id").limit(n_clusters).collect()
+def cluster_facts(pinned: Pinned, items: ItemFacts) -> list[ClusterFacts]:
+    """The profiles of all clusters; first those with most of the best known items, which a person can judge."""
+    known = Counter(items.map_clusters.tolist())
+    rows = pinned.read(CLUSTER_PROFILES).collect()
+    rows.sort(key=lambda row: (-known[row["cluster_id"]], row["cluster_id"]))
     return [
         ClusterFacts(
             cluster_id=row["cluster_id"],
@@ -122,31 +141,28 @@ def cluster_facts(pinned: Pinned, n_clusters: int) -> list[ClusterFacts]:
 
 def item_facts(pinned: Pinned) -> ItemFacts:
     """Events and lists of every item, and the vectors and clusters of the best known ones; grows with the catalogue."""
-    listed = pinned.read(TOP_N).groupBy("item_id").agg(F.count(F.lit(1)).alias("listed"))
-    items = pinned.read(ITEMS).select("item_id", "count", "genres")
-    counts = (
-        items.join(listed, on="item_id", how="left").select("count", F.coalesce("listed", F.lit(0)).alias("listed"))
-    ).toPandas()
-    mapped = (
-        items.join(pinned.read(ITEM_CLUSTERS).select("item_id", "cluster_id"), on="item_id", how="inner")
-        .orderBy(F.col("count").desc(), "item_id")
-        .limit(MAPPED_ITEMS)
-        .select(F.col("item_id").cast("string").alias("id"), "genres", "cluster_id")
-        .join(_vectors(pinned, "item").withColumnRenamed("value", "id"), on="id", how="inner")
-        .select("cluster_id", "genres", "factors")
-    ).toPandas()
+    # joined here, not in Spark: four small tables, and every join would cost several jobs
+    listed = pinned.read(TOP_N).groupBy("item_id").agg(F.count(F.lit(1)).alias("listed")).toPandas()
+    clusters = pinned.read(ITEM_CLUSTERS).select("item_id", "cluster_id").toPandas()
+    items = pinned.read(ITEMS).select("item_id", "count", "genres").toPandas()
+    vectors = _vectors(pinned)
+    counts = items.merge(listed, on="item_id", how="left")
+    best = items.merge(clusters, on="item_id").sort_values(["count", "item_id"], ascending=[False, True])
+    mapped = best.head(MAPPED_ITEMS).assign(value=best["item_id"].astype(str))
+    mapped = mapped.merge(vectors[vectors["field"] == "item"], on="value")
     return ItemFacts(
         count=counts["count"].to_numpy(dtype=np.int64),
-        listed=counts["listed"].to_numpy(dtype=np.int64),
-        map_vectors=_composed(mapped, _vectors(pinned, "genre").toPandas()),
+        listed=counts["listed"].fillna(0).to_numpy(dtype=np.int64),
+        map_vectors=_composed(mapped, vectors[vectors["field"] == "genre"]),
         map_clusters=mapped["cluster_id"].to_numpy(dtype=np.int64),
     )
 
 
-def _vectors(pinned: Pinned, field: str) -> DataFrame:
-    """Columns value, factors of one field of the published model."""
+def _vectors(pinned: Pinned) -> pd.DataFrame:
+    """Columns field, value, factors of the item side of the published model."""
     of_model = F.col("model_version") == F.lit(pinned.publication.model_version)
-    return pinned.read(FM_PARAMETERS).where(of_model & (F.col("field") == F.lit(field))).select("value", "factors")
+    item_side = F.col("field").isin("item", "genre")
+    return pinned.read(FM_PARAMETERS).where(of_model & item_side).select("field", "value", "factors").toPandas()
 
 
 def _composed(items: pd.DataFrame, genres: pd.DataFrame) -> npt.NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,6 @@ _PALETTE = (
     "#7f8c2b",
     "#8d99a6",
 )
-_MAP_COLOURS = 10
 
 
 def draw_plots(facts: RunFacts) -> dict[str, str]:
@@ -157,7 +157,7 @@ def _popularity(facts: RunFacts) -> Figure | None:
     axes.set_xlabel("items, best known first (% of the catalogue)")
     axes.set_ylabel("cumulative share (%)")
     listed = int((items.listed > 0).sum())
-    axes.set_title(f"How lists spread over the catalogue: {listed:,} of {len(order):,} items are in a list")
+    axes.set_title(f"{listed:,} of {len(order):,} items are in a list")
     axes.legend(loc="lower right")
     return figure
 
@@ -167,18 +167,16 @@ def _clusters(facts: RunFacts) -> Figure | None:
         return None
     figure, (axes,) = _figure(9.6, 5.6)
     points = project(facts.items)
-    names = {cluster.cluster_id: cluster.label for cluster in facts.clusters}
-    shown = [cluster.cluster_id for cluster in facts.clusters][:_MAP_COLOURS]
+    on_map = Counter(facts.items.map_clusters.tolist())
+    shown = sorted(on_map, key=lambda cluster: (-on_map[cluster], cluster))[: len(_PALETTE)]
     other = ~np.isin(facts.items.map_clusters, shown)
     if other.any():
-        label = f"{facts.n_clusters - len(shown)} other clusters"
+        label = f"{len(on_map) - len(shown)} other clusters"
         axes.scatter(*points[other].T, s=7, color=_OTHER, alpha=0.35, linewidths=0, label=label, rasterized=True)
-    for number, cluster in enumerate(shown):
+    for colour, cluster in zip(_PALETTE, shown, strict=False):
         at = facts.items.map_clusters == cluster
-        label = _short(names[cluster])
-        axes.scatter(
-            *points[at].T, s=13, color=_PALETTE[number], alpha=0.85, linewidths=0, label=label, rasterized=True
-        )
+        label = _short(facts.cluster_labels.get(cluster, f"cluster {cluster}"))
+        axes.scatter(*points[at].T, s=13, color=colour, alpha=0.85, linewidths=0, label=label, rasterized=True)
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel("first principal component of the normalised item vectors")
     axes.set_ylabel("second principal component")

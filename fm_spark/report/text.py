@@ -51,7 +51,7 @@ def _parts(facts: RunFacts, console: Console) -> list[RenderableType]:
     if facts.users:
         parts += [_title("What users get"), *(_user(user, console) for user in facts.users)]
     if facts.clusters:
-        parts.append(_title(f"Clusters of similar items (the {len(facts.clusters)} largest of {facts.n_clusters})"))
+        parts.append(_title(words.clusters_title(facts)))
         parts += [_cluster(cluster) for cluster in facts.clusters]
     parts += [_title("Tables"), _tables(facts)]
     if facts.seconds:
@@ -85,12 +85,12 @@ def _pairs(rows: list[tuple[str, str]]) -> RenderableType:
 
 
 def _quality(facts: RunFacts, console: Console) -> RenderableType:
-    found = [check for check in facts.data.quality if check.rows]
+    found = words.quality_rows(facts)
     if not found:
         return _note("Every row was usable.")
     table = _grid(console, ("Rows", True), ("Then", False), ("Found", False))
-    for check in found:
-        table.add_row(f"{check.rows:,}", Text(check.action), Text(check.detail or check.check))
+    for rows, action, what in found:
+        table.add_row(rows, Text(action), Text(what))
     return table
 
 

@@ -26,6 +26,7 @@ SETTINGS = (
     "rounds",
 )
 """The settings that are shown, in this order; fm_model holds all of them."""
+_VALIDATION = ("ndcg_at_10", "recall_at_20")
 _SPLITS = {
     "user_time": "each user's last positives are held out",
     "global_time": "everything after one point in time is held out",
@@ -68,6 +69,22 @@ def data_rows(facts: RunFacts) -> list[tuple[str, str]]:
     ]
 
 
+def quality_rows(facts: RunFacts) -> list[tuple[str, str, str]]:
+    """What was found wrong with the input, as (rows, what was done, what was found); plain counts are left out."""
+    return [
+        (f"{check.rows:,}", check.action, check.detail or check.check)
+        for check in facts.data.quality
+        if check.rows and check.action != "counted"
+    ]
+
+
+def clusters_title(facts: RunFacts) -> str:
+    """The heading above the shown clusters."""
+    return (
+        f"Clusters of similar items ({len(facts.clusters)} of {len(facts.cluster_labels)}, those of well-known items)"
+    )
+
+
 def setting_rows(facts: RunFacts) -> list[tuple[str, str]]:
     """The settings in force as (name, value)."""
     return [(name, facts.training.settings[name]) for name in SETTINGS if name in facts.training.settings]
@@ -79,7 +96,8 @@ def training_note(facts: RunFacts) -> str:
         f"{epochs} epochs for {'the published model' if purpose == 'publish' else 'the measured model'}"
         for purpose, epochs in facts.training.epochs.items()
     ]
-    validation = [f"{METRIC_NAMES.get(name, name)} {value:.4f}" for name, value in facts.training.validation.items()]
+    measured = facts.training.validation
+    validation = [f"{METRIC_NAMES[name]} {measured[name]:.4f}" for name in _VALIDATION if name in measured]
     text = f"Factorization machine with {facts.training.k} factors: {', '.join(fits)}."
     return f"{text} Validation: {', '.join(validation)}." if validation else text
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from delta.exceptions import DeltaConcurrentModificationException
-from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -16,11 +15,11 @@ from pyspark.sql import types as T
 
 from fm_spark import __version__
 from fm_spark.errors import TableError
-from fm_spark.tables.checks import Found, check_rows
+from fm_spark.tables.checks import check_rows
 from fm_spark.tables.commits import Commit, commits_newest_first, newest_version, read_commit
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.files import Folder
-from fm_spark.tables.shape import shape_rows
+from fm_spark.tables.shape import kept_rows, laid_out, shape_rows
 
 CONTRACT_PROPERTY = "fm_spark.contract"
 WRITTEN_BY = {
@@ -31,6 +30,7 @@ WRITTEN_BY = {
     "fm_parameters": "train",
     "fm_model": "train",
     "training_history": "train",
+    "checkpoints": "train",
     "evaluation": "evaluate",
     "top_n": "recommend",
     "item_clusters": "cluster",
@@ -39,8 +39,8 @@ WRITTEN_BY = {
 }
 """The job that writes each table; named in the message when the table is missing."""
 
-# in-memory bytes of one file: about 30 to 60 MB of Parquet, large enough to scan well, small enough for one task
-_FILE_BYTES = 128 * 2**20
+# tables whose owner has been checked in this process: every job makes a store of its own, and asking costs a query
+_OURS: set[str] = set()
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -57,7 +57,6 @@ class TableStore:
         self.spark = spark
         self._root = Folder(spark, root)
         self._writable = False
-        self._ours: set[str] = set()
 
     @property
     def root(self) -> str:
@@ -79,8 +78,6 @@ class TableStore:
         Raises:
             TableError: something else is there: a file, a folder without a Delta table, a table of another program.
         """
-        if contract.name in self._ours:
-            return True
         log = self._log(contract)
         if not log.exists():
             if Folder(self.spark, self._uri(contract)).is_empty():
@@ -90,13 +87,15 @@ class TableStore:
             )
         if newest_version(log) < 0:  # what an interrupted first write leaves
             return False
+        if self._uri(contract) in _OURS:
+            return True
         properties = {row["key"]: row["value"] for row in self._show_properties(contract)}
         if properties.get(CONTRACT_PROPERTY) != contract.name:
             raise TableError(
                 f"{self.path(contract)} is a Delta table that fm_spark did not write as {contract.name} "
                 f"(no table property {CONTRACT_PROPERTY} = {contract.name}); move it away or set another tables.root"
             )
-        self._ours.add(contract.name)
+        _OURS.add(self._uri(contract))
         return True
 
     def version(self, contract: Contract) -> int:
@@ -156,7 +155,7 @@ class TableStore:
             self._root.check_writable()
             self._writable = True
 
-    def write(self, rows: DataFrame, contract: Contract, run_id: str) -> int:
+    def write(self, rows: DataFrame, contract: Contract, run_id: str, only: str = "") -> int:
         """Commits rows as the contract's mode says and returns the new Delta version.
 
         All checks come before the commit, so that an error leaves the last good version. The same rows for the same
@@ -164,6 +163,7 @@ class TableStore:
 
         Args:
             rows: at least the contract's columns; others are left out; ``id`` columns are integers or strings.
+            only: with mode ``by_run``, a condition that all rows fulfil; the run's other rows stay.
 
         Raises:
             TableError: see :func:`~fm_spark.tables.checks.check_rows`; a column is missing; the root cannot be
@@ -174,15 +174,30 @@ class TableStore:
         shaped = shape_rows(rows, contract)
         if exists:
             self._check_types(shaped, contract)
-        with _kept(shaped) as kept:
+        with kept_rows(shaped) as kept:
             found = check_rows(kept, contract, run_id)
             if exists and contract.mode == "append":
                 kept = self._unknown(kept, contract)
                 if kept.isEmpty():
                     return self.version(contract)
-            self._commit(_laid_out(kept, contract, found), contract, run_id, exists)
-        self._ours.add(contract.name)
+            self._commit(laid_out(kept, contract, found.bytes), contract, run_id, only, exists)
+        _OURS.add(self._uri(contract))
         return self.version(contract)
+
+    def remove_run(self, contract: Contract, run_id: str) -> None:
+        """Deletes the rows of a run, in one commit.
+
+        Raises:
+            TableError: the table is missing or not ours.
+        """
+        self._require(contract)
+        with _setting(self.spark, _USER_METADATA, _note(contract, run_id)):
+            self.spark.sql(f"DELETE FROM {self._identifier(contract)} WHERE {_of_run(run_id)}")
+
+    def sweep(self, contract: Contract) -> None:
+        """Deletes the files that no version has needed for the contract's ``kept_hours``."""
+        self._require(contract)
+        self.spark.sql(f"VACUUM {self._identifier(contract)}")
 
     def _uri(self, contract: Contract) -> str:
         return f"{self._root.uri().rstrip('/')}/{contract.name}"
@@ -235,20 +250,24 @@ class TableStore:
         # the metadata of the columns (their comments) does not survive the join
         return shape_rows(both.where(F.col("_there").isNull()), contract)
 
-    def _commit(self, rows: DataFrame, contract: Contract, run_id: str, exists: bool) -> None:
-        note = json.dumps({"run_id": run_id, "table": contract.name, "fm_spark": __version__})
+    def _commit(self, rows: DataFrame, contract: Contract, run_id: str, only: str, exists: bool) -> None:
         try:
-            with _setting(self.spark, _USER_METADATA, note):
+            with _setting(self.spark, _USER_METADATA, _note(contract, run_id)):
                 if not exists:
                     created = rows.writeTo(self._identifier(contract)).using("delta")
                     created = created.tableProperty(CONTRACT_PROPERTY, contract.name)
+                    if contract.partitions:
+                        created = created.partitionedBy(*[F.col(name) for name in contract.partitions])
+                    if contract.kept_hours:
+                        kept = f"interval {contract.kept_hours} hours"
+                        created = created.tableProperty("delta.deletedFileRetentionDuration", kept)
                     # "or replace": files of an interrupted first write may lie there, and belong to no version
                     created.tableProperty("comment", contract.comment).createOrReplace()
                     return
                 writer = rows.write.format("delta").option("mergeSchema", "true")
                 if contract.mode == "by_run":
-                    literal = run_id.replace("\\", "\\\\").replace("'", "\\'")
-                    writer = writer.option("replaceWhere", f"run_id = '{literal}'")
+                    where = f"{_of_run(run_id)} AND {only}" if only else _of_run(run_id)
+                    writer = writer.option("replaceWhere", where)
                 writer.mode("append" if contract.mode == "append" else "overwrite").save(self._uri(contract))
         except DeltaConcurrentModificationException as error:
             raise TableError(
@@ -256,22 +275,13 @@ class TableStore:
             ) from error
 
 
-def _laid_out(rows: DataFrame, contract: Contract, found: Found) -> DataFrame:
-    """As few files as the size asks for, sorted by the look-up key."""
-    order = list(contract.order or contract.key)
-    files = -(-found.bytes // _FILE_BYTES)
-    spread = rows.coalesce(1) if files <= 1 else rows.repartitionByRange(files, *order)
-    return spread.sortWithinPartitions(*order)
+def _of_run(run_id: str) -> str:
+    literal = run_id.replace("\\", "\\\\").replace("'", "\\'")
+    return f"run_id = '{literal}'"
 
 
-@contextmanager
-def _kept(rows: DataFrame) -> Iterator[DataFrame]:
-    """Persists the rows for the checks and the write, so that both see the same ones and they are made once."""
-    rows.persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        yield rows
-    finally:
-        rows.unpersist()
+def _note(contract: Contract, run_id: str) -> str:
+    return json.dumps({"run_id": run_id, "table": contract.name, "fm_spark": __version__})
 
 
 @contextmanager

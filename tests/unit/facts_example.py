@@ -52,6 +52,7 @@ def example_facts() -> RunFacts:
             quality=[
                 QualityCheck("events", "exact_duplicates", 7, "dropped", "rows that repeat another one"),
                 QualityCheck("events", "missing_items", 0, "dropped", "never shown"),
+                QualityCheck("events", "rows_read", 100836, "counted", "never shown either"),
             ],
         ),
         metrics=MetricFacts(
@@ -64,7 +65,8 @@ def example_facts() -> RunFacts:
         ),
         training=TrainingFacts(
             epochs={"evaluation": 3, "publish": 4}, k=64, decays=[0.8],
-            settings={"k": "64", "learning_rate": "0.1", "not_shown": "1"}, validation={"ndcg_at_10": 0.167},
+            settings={"k": "64", "learning_rate": "0.1", "not_shown": "1"},
+            validation={"ndcg_at_10": 0.167, "mrr": 0.3},
             curves=[
                 Curve("evaluation", 0, [1, 2, 3], [6.0, 5.0, 4.5], [0.1, 0.167, 0.15], [0.2, 0.3, 0.3]),
                 Curve("publish", 0, [1, 2, 3, 4], [6.0, 5.0, 4.5, 4.4], [None] * 4, [None] * 4),
@@ -72,7 +74,7 @@ def example_facts() -> RunFacts:
         ),
         users=[user],
         clusters=clusters,
-        n_clusters=4,
+        cluster_labels={**{c.cluster_id: c.label for c in clusters}, 3: "Hidden"},
         tables=[TableFacts("top_n", 6100, 3, "/data/warehouse/" + "deep/" * 15 + "top_n")],
         items=ItemFacts(
             count=np.arange(50), listed=np.arange(50) % 3,

@@ -11,10 +11,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from facts_example import LONG, RUN_ID, TITLES, example_facts
+from pyspark.sql import Row
 
 from fm_spark.report import words
 from fm_spark.report.facts import ItemFacts, MetricFacts, RunFacts
 from fm_spark.report.html import html_report
+from fm_spark.report.lists import _choose_users
 from fm_spark.report.plots import draw_plots, project
 from fm_spark.report.text import print_report
 
@@ -59,10 +61,10 @@ def test_the_summary_says_everything() -> None:
         "1.70% of users x items",
         "7 dropped rows that repeat another one", "NDCG@10 0.1500 0.1000 1.50x", "Hit rate@10 0.5000 - -",
         "new_one - 0.0000 -", "28 users have nothing held out", "3 epochs for the measured model",
-        "4 epochs for the published model", "Validation: NDCG@10 0.1670", "k 64, learning_rate 0.1.",
+        "4 epochs for the published model", "Validation: NDCG@10 0.1670. Settings", "k 64, learning_rate 0.1.",
         "User 42 1,234 events, 56 liked", "[REC] (2007) 2018-09-24", "1 [REC] (2007) 8.50",
-        "the 3 largest of 4", "Horror & [0] $x$ 30 items", "Horror x3.2; <i>zombies</i> x9.0", "events 12.3",
-        "all steps 42.3",
+        "(3 of 4, those of well-known items)", "Horror & [0] $x$ 30 items", "Horror x3.2; <i>zombies</i> x9.0",
+        "events 12.3", "all steps 42.3",
     ):  # fmt: skip
         assert expected in text
     assert "never shown" not in text
@@ -167,3 +169,22 @@ def test_the_map_keeps_the_distances_along_its_two_main_directions(k: int) -> No
 def test_shares_and_ratios_of_nothing() -> None:
     assert words.share(0, 0) == "-"
     assert replace(example_facts().data, users=0).density == 0.0
+
+
+@pytest.mark.parametrize(
+    ("lengths", "n_users", "expected"),
+    [
+        ({1: 10, 2: 10, 9: 10}, 3, [1, 2, 9]),
+        ({1: 97, 2: 1, 3: 1, 9: 1}, 3, [1, 2, 3]),  # all three parts fall on the shortest: its neighbours stand in
+        ({1: 1, 5: 98, 9: 1}, 1, [5]),
+        ({4: 7}, 3, [4]),
+        ({4: 7}, 0, []),
+        ({1: 0, 2: 3}, 1, [2]),  # nobody with one event liked it
+        ({}, 3, []),
+    ],
+)
+def test_users_are_taken_from_the_middles_of_equal_parts(
+    lengths: dict[int, int], n_users: int, expected: list[int]
+) -> None:
+    rows = [Row(n=n, with_liked=users) for n, users in lengths.items()]
+    assert [row["n"] for row in _choose_users(rows, n_users)] == expected
