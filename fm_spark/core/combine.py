@@ -6,21 +6,23 @@ does not depend on the order, so the sum has the same bits for any partitioning,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from fm_spark.core.local_steps import Move
 from fm_spark.core.parameters import Doubles, Floats, Parameters
 
-# Grids: 1e-6 for displacements (factors move by 1e-3 and more a round), 2e-10 for squared gradients.
-MOVE_GRID = 2.0**20
+# Grids: 1.5e-5 for displacements (factors move by 1e-3 and more a round; most rows then fit into 16 bits a number),
+# 1e-6 for summed gradients, 2e-10 for squared gradients.
+MOVE_GRID = 2.0**16
+GRADIENT_GRID = 2.0**20
 STATE_GRID = 2.0**32
 LOSS_GRID = 2.0**20
-# A single displacement (or, with synchronous rounds, summed gradient) above this is divergence.
-LARGEST_MOVE = 2.0**30
+# A displacement of one block above this is divergence; the sum over 2,000 blocks still fits into 32 bits.
+LARGEST_MOVE = 16.0
 
 
 class RowSum(NamedTuple):
@@ -28,17 +30,42 @@ class RowSum(NamedTuple):
 
     Attributes:
         rows: int32 [r], ascending.
-        move: int32 or int64 [r, width], displacement / MOVE_GRID.
+        move: int32 [r, width], displacement / MOVE_GRID; with synchronous rounds int64, gradient / GRADIENT_GRID.
         state: int64 [r], added AdaGrad state s_p, / STATE_GRID.
         root: int64 [r], sum of sqrt(G_0 + s_p) - sqrt(G_0), / STATE_GRID.
         blocks: int32 [r], how many blocks touched the row.
     """
 
     rows: npt.NDArray[np.int32]
-    move: npt.NDArray[np.int64]
+    move: npt.NDArray[np.int32] | npt.NDArray[np.int64]
     state: npt.NDArray[np.int64]
     root: npt.NDArray[np.int64]
     blocks: npt.NDArray[np.int32]
+
+    def encoded(self) -> tuple[npt.NDArray[np.generic], ...]:
+        """The arrays that travel: rows whose numbers fit are sent with 16 bits a number."""
+        small = np.abs(self.move).max(axis=1, initial=0) < 2**15
+        short = self.move[small].astype(np.int16)
+        return (self.rows, np.packbits(small), short, self.move[~small], self.state, self.root, self.blocks)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles :meth:`encoded`."""
+        return _decoded, self.encoded()
+
+
+def _decoded(
+    rows: npt.NDArray[np.int32],
+    packed: npt.NDArray[np.uint8],
+    short: npt.NDArray[np.int16],
+    rest: npt.NDArray[np.int32],
+    state: npt.NDArray[np.int64],
+    root: npt.NDArray[np.int64],
+    blocks: npt.NDArray[np.int32],
+) -> RowSum:
+    small = np.unpackbits(packed, count=len(rows)).astype(np.bool_)
+    move = np.empty((len(rows), rest.shape[1]), rest.dtype)
+    move[small], move[~small] = short, rest
+    return RowSum(rows, move, state, root, blocks)
 
 
 class MoveSum(NamedTuple):
@@ -62,8 +89,8 @@ class MoveSum(NamedTuple):
     problem: str = ""
 
     def nbytes(self) -> int:
-        """Bytes of the arrays, that is what travels."""
-        return sum(array.nbytes for part in (self.factors, self.bias) for array in part)
+        """Bytes of what travels."""
+        return sum(array.nbytes for part in (self.factors, self.bias) for array in part.encoded())
 
 
 def on_grid(move: Move, parameters: Parameters, seconds: float = 0.0) -> MoveSum:
@@ -87,7 +114,7 @@ def _rows_on_grid(rows: npt.NDArray[np.int32], move: Floats, added: Doubles, ini
     root = added / (np.sqrt(initial[rows] + added) + np.sqrt(initial[rows]))
     return RowSum(
         rows,
-        np.rint(move.astype(np.float64) * MOVE_GRID).astype(np.int64),
+        np.rint(move * np.float32(MOVE_GRID)).astype(np.int32),
         np.rint(added * STATE_GRID).astype(np.int64),
         np.rint(root * STATE_GRID).astype(np.int64),
         np.ones(len(rows), np.int32),
@@ -97,7 +124,7 @@ def _rows_on_grid(rows: npt.NDArray[np.int32], move: Floats, added: Doubles, ini
 def unusable(problem: str, k: int) -> MoveSum:
     """The sum of a block that diverged: no rows, only the reason."""
     none = np.empty(0, np.int32)
-    wide, narrow = np.empty((0, k), np.int64), np.empty((0, 1), np.int64)
+    wide, narrow = np.empty((0, k), np.int32), np.empty((0, 1), np.int32)
     empty = np.empty(0, np.int64)
     return MoveSum(
         RowSum(none, wide, empty, empty, none), RowSum(none, narrow, empty, empty, none), 0, 0, 0.0, 0, problem
@@ -119,19 +146,64 @@ def merge(first: MoveSum | None, second: MoveSum | None) -> MoveSum | None:
     )
 
 
-def merge_all(sums: Sequence[MoveSum]) -> MoveSum | None:
-    """Adds any number of sums pairwise, so that every row is copied log(n) times."""
-    level: list[MoveSum | None] = list(sums)
-    while len(level) > 1:
-        level = [merge(level[i], level[i + 1] if i + 1 < len(level) else None) for i in range(0, len(level), 2)]
-    return level[0] if level else None
+class Accumulator:
+    """Adds the sums of a task's blocks in dense arrays, so that a row is not copied again for every block."""
+
+    def __init__(self, shape: tuple[int, int], n_items: int, dtype: npt.DTypeLike = np.int32) -> None:
+        self._factors, self._bias = _dense(*shape, dtype), _dense(n_items, 1, dtype)
+        self._rest: MoveSum | None = None
+
+    def add(self, one: MoveSum) -> None:
+        """Adds the sum of one block."""
+        for total, part in ((self._factors, one.factors), (self._bias, one.bias)):
+            _add_rows(*part, *total[1:])
+        rest = one._replace(factors=_no_rows(one.factors), bias=_no_rows(one.bias))
+        self._rest = merge(self._rest, rest)
+
+    def take(self) -> MoveSum | None:
+        """The sum of what was added since the last call, None for nothing; empties the accumulator."""
+        if self._rest is None:
+            return None
+        total = self._rest._replace(factors=_taken(self._factors), bias=_taken(self._bias))
+        self._rest = None
+        return total
+
+
+def _dense(n_rows: int, width: int, dtype: npt.DTypeLike) -> RowSum:
+    """Zeros for every row of an array; ``rows`` is not used."""
+    nothing = np.zeros(n_rows, np.int64)
+    move: npt.NDArray[np.int32] = np.zeros((n_rows, width), dtype)
+    return RowSum(np.empty(0, np.int32), move, nothing, nothing.copy(), np.zeros(n_rows, np.int32))
+
+
+def _no_rows(part: RowSum) -> RowSum:
+    return RowSum(part.rows[:0], part.move[:0], part.state[:0], part.root[:0], part.blocks[:0])
+
+
+@njit(cache=True, nogil=True)
+def _add_rows(rows, move, state, root, blocks, total_move, total_state, total_root, total_blocks):  # type: ignore[no-untyped-def]
+    for j in range(len(rows)):
+        row = rows[j]
+        for f in range(move.shape[1]):
+            total_move[row, f] += move[j, f]
+        total_state[row] += state[j]
+        total_root[row] += root[j]
+        total_blocks[row] += blocks[j]
+
+
+def _taken(total: RowSum) -> RowSum:
+    rows = np.flatnonzero(total.blocks).astype(np.int32)
+    part = RowSum(rows, total.move[rows], total.state[rows], total.root[rows], total.blocks[rows])
+    for array in total[1:]:
+        array[rows] = 0
+    return part
 
 
 def _merge_rows(a: RowSum, b: RowSum) -> RowSum:
     rows = np.union1d(a.rows, b.rows).astype(np.int32)
     out = RowSum(
         rows,
-        np.zeros((len(rows), a.move.shape[1]), np.int64),
+        np.zeros((len(rows), a.move.shape[1]), a.move.dtype),
         np.zeros(len(rows), np.int64),
         np.zeros(len(rows), np.int64),
         np.zeros(len(rows), np.int32),

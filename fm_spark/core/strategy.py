@@ -16,7 +16,13 @@ from fm_spark.core.synchronous import adagrad_step, gradient_sum
 
 
 class Strategy(Protocol):
-    """What a block does in a round, and what the driver does with the sum over blocks."""
+    """What a block does in a round, and what the driver does with the sum over blocks.
+
+    Attributes:
+        dtype: integer type that holds sums of ``RowSum.move`` over a round.
+    """
+
+    dtype: type[np.signedinteger]
 
     def block(
         self,
@@ -35,6 +41,8 @@ class Strategy(Protocol):
 
 class LocalSteps:
     """Design 5B: blocks make minibatch AdaGrad steps of their own; the driver applies the adaptive sum."""
+
+    dtype: type[np.signedinteger] = np.int32
 
     def __init__(self, trust_region: float) -> None:
         self._trust_region = trust_region
@@ -61,6 +69,8 @@ class LocalSteps:
 
 class Synchronous:
     """Design 5A: blocks return gradient sums at the broadcast point; the driver makes one AdaGrad step."""
+
+    dtype: type[np.signedinteger] = np.int64
 
     def block(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fm_spark.core.combine import LOSS_GRID, MOVE_GRID, MoveSum, RowSum
+from fm_spark.core.combine import GRADIENT_GRID, LOSS_GRID, MoveSum, RowSum
 from fm_spark.core.gradient import Sampler, Settings, Workspace, add_gradient, check_loss, minibatches
 from fm_spark.core.parameters import Doubles, Floats, Parameters
 from fm_spark.core.plan import draw_targets, positives, visit_order
@@ -52,8 +52,8 @@ def gradient_sum(
             loss += round(batch_loss * LOSS_GRID)
             events += round(weight * LOSS_GRID)
         at, items = work.rows[:n], work.items[:m]
-        total[at] += np.rint(work.grad[at].astype(np.float64) * MOVE_GRID).astype(np.int64)
-        total_bias[items] += np.rint(work.grad_bias[items].astype(np.float64) * MOVE_GRID).astype(np.int64)
+        total[at] += np.rint(work.grad[at].astype(np.float64) * GRADIENT_GRID).astype(np.int64)
+        total_bias[items] += np.rint(work.grad_bias[items].astype(np.float64) * GRADIENT_GRID).astype(np.int64)
         touched[at] += 1
         touched_items[items] += 1
         work.touched[at] = 0
@@ -85,6 +85,6 @@ def adagrad_step(parameters: Parameters, total: MoveSum, settings: Settings) -> 
 
 def _step(total: RowSum, values: Floats, state: Doubles, rate: float, l2: float) -> None:
     rows = total.rows
-    gradient = total.move / MOVE_GRID + l2 * values[rows]
+    gradient = total.move / GRADIENT_GRID + l2 * values[rows]
     state[rows] += np.square(gradient).mean(axis=1)
     values[rows] -= (rate * gradient / np.sqrt(state[rows])[:, None]).astype(np.float32)

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 from pyspark import RDD, SparkContext
 
-from fm_spark.core.combine import LOSS_GRID, MoveSum, merge, merge_all, unusable
+from fm_spark.core.combine import LOSS_GRID, Accumulator, MoveSum, merge, unusable
 from fm_spark.core.gradient import Sampler, Settings, Workspace
 from fm_spark.core.parameters import Parameters
 from fm_spark.core.side import SideFeatures, share_move
@@ -46,16 +47,24 @@ class RoundKey:
     n_blocks: int
 
 
-_workspace: Workspace | None = None
+# Scratch arrays of a worker process, as large as the parameters: made once, not once a task. The key is their shape.
+_scratch: dict[str, tuple[object, Workspace | Accumulator]] = {}
 
 
-def _scratch(parameters: Parameters) -> Workspace:
-    """The worker's scratch arrays: allocated once per worker process, not once per task."""
-    global _workspace
-    if _workspace is None or (_workspace.shape, _workspace.n_items) != (parameters.factors.shape, parameters.n_items):
+def _workspace(parameters: Parameters) -> Workspace:
+    key = (parameters.factors.shape, parameters.n_items)
+    if _scratch.get("work", (None,))[0] != key:
         rows, k = parameters.factors.shape
-        _workspace = Workspace((rows, k), parameters.n_items)
-    return _workspace
+        _scratch["work"] = (key, Workspace((rows, k), parameters.n_items))
+    return cast(Workspace, _scratch["work"][1])
+
+
+def _accumulator(parameters: Parameters, dtype: type[np.signedinteger]) -> Accumulator:
+    key = (parameters.factors.shape, parameters.n_items, dtype)
+    if _scratch.get("sums", (None,))[0] != key:
+        rows, k = parameters.factors.shape
+        _scratch["sums"] = (key, Accumulator((rows, k), parameters.n_items, dtype))
+    return cast(Accumulator, _scratch["sums"][1])
 
 
 def run_round(
@@ -111,18 +120,19 @@ def _learn(
     blocks: Iterator[Block], *, shared: object, stage: str, settings: Settings, strategy: Strategy, key: RoundKey
 ) -> Iterator[MoveSum]:
     parameters, sampler = shared.value  # type: ignore[attr-defined]
-    work = _scratch(parameters)
-    sums = []
+    work = _workspace(parameters)
+    total = _accumulator(parameters, strategy.dtype)
+    total.take()  # what a task that failed in this worker may have left
     for block in blocks:
         stream = (key.seed, key.epoch, key.round * key.n_blocks + block.number)
         try:
-            sums.append(strategy.block(parameters, work, block.view(stage), sampler, settings, stream))
+            total.add(strategy.block(parameters, work, block.view(stage), sampler, settings, stream))
         except FloatingPointError as error:
             yield unusable(str(error), parameters.factors.shape[1])
             return
-    total = merge_all(sums)
-    if total is not None:
-        yield total._replace(sent=total.nbytes())
+    learnt = total.take()
+    if learnt is not None:
+        yield learnt._replace(sent=learnt.nbytes())
 
 
 def _check(total: MoveSum, settings: Settings, key: RoundKey) -> None:
@@ -138,5 +148,5 @@ def diverged(what: str, settings: Settings, key: RoundKey) -> DivergenceError:
     return DivergenceError(
         f"training diverged in epoch {key.epoch + 1}, round {key.round + 1}: {what} at learning rate "
         f"{settings.learning_rate:g}; lower train.learning_rate, for example to {settings.learning_rate / 2:g}, "
-        "or raise train.l2; the tables are as they were before this run"
+        "or raise train.l2; the models are as they were before this run"
     )

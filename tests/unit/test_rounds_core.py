@@ -1,11 +1,13 @@
 """Blocks and their sums without Spark: order, dealing of users, the combine rule's limits."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fm_spark.core.combine import MOVE_GRID, STATE_GRID, MoveSum, RowSum, adaptive_sum, merge, merge_all, on_grid
+from fm_spark.core.combine import MOVE_GRID, STATE_GRID, Accumulator, MoveSum, RowSum, adaptive_sum, merge, on_grid
 from fm_spark.core.gradient import Settings, Workspace, make_sampler
 from fm_spark.core.local_steps import Move, run_block
 from fm_spark.core.parameters import Parameters, init_parameters
@@ -24,6 +26,13 @@ def make(seed=0, users=20):
     count = np.bincount(block.item[block.liked > 0], minlength=N_ITEMS)
     parameters = init_parameters(2, count, K, 0.1, seed)
     return block, parameters, make_sampler(count, 0.5), Workspace((5 * N_ITEMS, K), N_ITEMS)
+
+
+def merge_all(sums):
+    total = None
+    for one in sums:
+        total = merge(total, one)
+    return total
 
 
 def same(a: MoveSum, b: MoveSum) -> bool:
@@ -78,13 +87,27 @@ def test_merging_does_not_depend_on_the_order():
         for i in range(5)
     ]
     forwards, backwards = merge_all(sums), merge_all(sums[::-1])
-    left = None
-    for one in sums:
-        left = merge(left, one)
     assert same(forwards, backwards)
-    assert same(forwards, left)
+    dense = Accumulator((5 * N_ITEMS, K), N_ITEMS)
+    for again in (sums, sums[2:] + sums[:2]):  # the second time it starts empty again
+        for one in again:
+            dense.add(one)
+        assert same(forwards, dense.take())
+    assert dense.take() is None
     assert merge(None, None) is None
-    assert merge_all([]) is None
+
+
+@pytest.mark.parametrize("largest", [5, 2**15 - 1, 2**15, 2**30])
+def test_a_sum_travels_unchanged(largest):
+    rng = np.random.default_rng(0)
+    move = rng.integers(-3, 4, size=(9, 4)).astype(np.int32)
+    move[3, 1], move[7, 0] = largest, -largest
+    rows = np.arange(0, 18, 2, dtype=np.int32)
+    part = RowSum(rows, move, rng.integers(0, 99, 9), rng.integers(0, 99, 9), np.ones(9, np.int32))
+    again = pickle.loads(pickle.dumps(part))
+    assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(part, again, strict=True))
+    if largest < 2**15:
+        assert sum(a.nbytes for a in part.encoded()) < sum(a.nbytes for a in part)
 
 
 def test_an_empty_block_learns_nothing():

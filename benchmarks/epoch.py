@@ -1,0 +1,125 @@
+"""Times rounds of softmax training on Spark at the shape of MovieLens 25M, on synthetic histories.
+
+    python -m benchmarks.epoch [--users 162541] [--items 62423] [--events 25000095] [--k 64] [--negatives 256]
+                               [--measure 5] [--rounds 0] [--blocks 0]
+
+Histories are drawn where they are used: at least 20 events a user with a long tail, items Zipf-like, half of the events
+liked. ``--measure`` rounds are run (the first compiles and is left out); the table has seconds by part of a round and
+what an epoch of the planner's number of rounds takes at that rate. The loss has to fall from the first round on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+from dataclasses import dataclass
+
+import numpy as np
+from pyspark import RDD, SparkContext, StorageLevel
+
+from fm_spark.config import load_config
+from fm_spark.core.gradient import Settings, make_sampler
+from fm_spark.core.parameters import init_parameters
+from fm_spark.core.sequences import Sequences
+from fm_spark.core.strategy import LocalSteps
+from fm_spark.session import open_session
+from fm_spark.submit import local_submit_args, session_environment
+from fm_spark.training.blocks import PUBLISH, Block
+from fm_spark.training.resolve import DataSize, block_count, round_count
+from fm_spark.training.rounds import RoundKey, RoundRecord, run_round
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large the synthetic log is."""
+
+    users: int
+    items: int
+    events: int
+
+    def popularity(self) -> np.ndarray:
+        """Probability of each item, Zipf-like: proportional to 1 / (rank + 20)."""
+        weight = 1.0 / (np.arange(self.items) + 20.0)
+        return weight / weight.sum()
+
+
+def synthetic_block(shape: Shape, slice_: int, number: int, n_users: int) -> Block:
+    """One block of users with log-normal history lengths of at least 20 and mean events / users."""
+    rng = np.random.Generator(np.random.Philox(key=[slice_, number]))
+    mean = shape.events / shape.users - 20
+    sigma = 1.3
+    length = 20 + np.exp(rng.normal(np.log(max(mean, 1.0)) - sigma**2 / 2, sigma, n_users)).astype(np.int64)
+    length = np.minimum(length, shape.items)
+    ptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+    n = int(ptr[-1])
+    item = np.searchsorted(np.cumsum(shape.popularity()), rng.random(n)).clip(max=shape.items - 1).astype(np.int32)
+    liked = (rng.random(n) < 0.5).astype(np.uint8)
+    user = rng.integers(0, 2**62, n_users)
+    empty = np.zeros(n, np.uint8)
+    return Block(slice_, number, Sequences(user, ptr, item, liked, np.ones(n, np.float32), empty), empty)
+
+
+def slices(sc: SparkContext, shape: Shape, measure: int, rounds: int, blocks: int) -> list[RDD[Block]]:
+    """The first slices of an epoch, persisted."""
+    users = max(1, shape.users // (rounds * blocks))
+    made = []
+    for r in range(measure):
+        numbers = sc.parallelize(range(blocks), sc.defaultParallelism)
+        rdd = numbers.map(lambda b, r=r: synthetic_block(shape, r, b, users)).persist(StorageLevel.MEMORY_AND_DISK)
+        rdd.count()
+        made.append(rdd)
+    return made
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    defaults = {"users": 162_541, "items": 62_423, "events": 25_000_095, "k": 64, "negatives": 256}
+    for name, value in {**defaults, "measure": 5, "rounds": 0, "blocks": 0}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    a = parser.parse_args()
+    os.environ.update(session_environment(os.environ))
+    os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(local_submit_args("local[2]", [], {"spark.driver.memory": "4g"}))
+    spark = open_session("benchmark epoch", load_config())
+    shape, config = Shape(a.users, a.items, a.events), load_config().train
+    size = DataSize(a.users, a.events, a.events // 2, a.items)
+    blocks = a.blocks or block_count(config, size)
+    rounds = a.rounds or round_count(config, size, blocks)
+    settings = Settings((0.3, 0.8, 0.98), 0.1, 0.05, 0.0, 1024, a.negatives, 0.7)
+    count = (shape.popularity() * shape.events / 2).astype(np.int64)
+    parameters = init_parameters(3, count, a.k, 0.05, 1)
+    sampler, strategy = make_sampler(count, 0.5), LocalSteps(0.5)
+    print(f"{a.users:,} users, {a.items:,} items, {a.events:,} events; k = {a.k}, S = {a.negatives}, three bags")
+    print(f"{blocks} blocks x {rounds} rounds an epoch, {parameters.nbytes() / 1e6:.0f} MB of parameters", flush=True)
+    records: list[RoundRecord] = []
+    for r, rdd in enumerate(slices(spark.sparkContext, shape, a.measure, rounds, blocks)):
+        key = RoundKey(1, 0, r, blocks)
+        records.append(run_round(spark.sparkContext, rdd, PUBLISH, parameters, None, sampler, settings, strategy, key))
+        print(f"round {r + 1}: loss {records[-1].loss:.4f}, {records[-1].events:,} positives", flush=True)
+    _table(records[1:] or records, rounds)
+    spark.stop()
+
+
+def _table(records: list[RoundRecord], rounds: int) -> None:
+    parts = {
+        "broadcast": [r.seconds_broadcast for r in records],
+        "blocks (one core)": [r.seconds_compute / 2 for r in records],
+        "transport": [r.seconds_aggregate - r.seconds_compute / 2 for r in records],
+        "step": [r.seconds_step for r in records],
+    }
+    whole = sum(float(np.median(values)) for values in parts.values())
+    print(f"\n{'part':<20}{'s a round':>10}{'s an epoch':>12}")
+    for name, values in parts.items():
+        print(f"{name:<20}{np.median(values):>10.3f}{np.median(values) * rounds:>12.1f}")
+    print(f"{'whole':<20}{whole:>10.3f}{whole * rounds:>12.1f}")
+    print(f"\n{np.median([r.bytes_broadcast for r in records]) / 1e6:.0f} MB broadcast, ", end="")
+    print(f"{np.median([r.bytes_aggregated for r in records]) / 1e6:.0f} MB aggregated a round")
+    driver, workers = (
+        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    print(f"peak memory: driver (Python) {driver:,.0f} MiB, largest child {workers:,.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
