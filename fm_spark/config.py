@@ -106,6 +106,9 @@ class TrainConfig:
     patience: int = _limits(least=1)
     tune_seconds: float = _limits(least=0.0)
     refit: bool
+    checkpoint_rounds: int = _limits(least=0)
+    checkpoint_minutes: float = _limits(least=0.0)
+    retry_diverged: bool
     seed: int = _limits(least=0)
 
 
@@ -137,6 +140,19 @@ class ReportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """What the planner counts with instead of the tables and the session; 0 takes theirs."""
+
+    users: int = _limits(least=0)
+    events: int = _limits(least=0)
+    positives: int = _limits(least=0)
+    items: int = _limits(least=0)
+    side_features: int = _limits(least=0)
+    executors: int = _limits(least=0)
+    cores: int = _limits(least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The whole configuration of a run; one attribute a section."""
 
@@ -148,6 +164,7 @@ class Config:
     recommend: RecommendConfig
     cluster: ClusterConfig
     report: ReportConfig
+    plan: PlanConfig
 
     def to_json(self) -> str:
         """The effective configuration as JSON with sorted keys; stored with every model."""

@@ -94,7 +94,7 @@ def _count(condition: Column) -> Column:
 def _bytes(field: T.StructField) -> Column:
     """Rough bytes of one value; an array counts its elements, anything nested counts 32 an element."""
     column = F.col(_quoted(field.name))
-    if isinstance(field.dataType, T.StringType):
+    if isinstance(field.dataType, T.StringType | T.BinaryType):
         return F.coalesce(F.length(column), F.lit(0)) + F.lit(4)
     if isinstance(field.dataType, T.ArrayType):
         width = _WIDTH.get(type(field.dataType.elementType), 32)

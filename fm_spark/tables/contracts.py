@@ -32,6 +32,8 @@ class Contract:
             (a run replaces the rows with its own run_id and touches no others).
         key: the columns that identify a row.
         order: the columns by which rows are laid out in the files; usually the look-up key.
+        partitions: the columns whose values make the folders; a condition on them alone reads no file.
+        kept_hours: how long a file stays that the newest version does not need; 0 = Delta's default, a week.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Contract:
     key: tuple[str, ...]
     mode: Mode
     order: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
+    kept_hours: int = 0
 
     @property
     def column_names(self) -> list[str]:
@@ -186,6 +190,29 @@ TRAINING_HISTORY = Contract(
     mode="by_run",
 )
 
+CHECKPOINTS = Contract(
+    "checkpoints",
+    "Training that is not finished: its last two states by run, gone when the models are saved; not for readers",
+    (
+        RUN_ID,
+        Column("slot", "int", "0 or 1: number modulo 2"),
+        Column("number", "bigint", "which checkpoint of the run, from 1"),
+        Column("name", "string", "meta (JSON) or the name of an array"),
+        Column("part", "int", "which part of the array, from 0; a part has 32 MiB at most"),
+        Column("dtype", "string", "numpy's type string, little-endian, for example <f4"),
+        Column("shape", "array<bigint>", "shape of the whole array, C order"),
+        Column("payload", "binary", "the part's bytes"),
+        Column("sha256", "string", "of the whole checkpoint, the same in all of its rows"),
+        Column("saved_at", "timestamp", "when, UTC"),
+    ),
+    key=("run_id", "slot", "name", "part"),
+    mode="by_run",
+    order=("name", "part"),
+    # replacing or removing a checkpoint reads no file, so that a damaged one is in nobody's way
+    partitions=("run_id", "slot"),
+    kept_hours=1,
+)
+
 EVALUATION = Contract(
     "evaluation",
     "Ranking metrics on the held-out test part, the machine beside baselines; one row per ranker and metric",
@@ -282,6 +309,7 @@ PUBLICATIONS = Contract(
     mode="by_run",
 )
 
+# the tables that a run hands to readers; CHECKPOINTS is not one of them
 ALL: tuple[Contract, ...] = (
     EVENTS, VOCABULARY, ITEMS, DATA_QUALITY, FM_PARAMETERS, FM_MODEL, TRAINING_HISTORY, EVALUATION, TOP_N,
     ITEM_CLUSTERS, CLUSTER_PROFILES, PUBLICATIONS,

@@ -1,13 +1,20 @@
-"""Brings rows into the form of a table's contract."""
+"""Brings rows into the form of a table's contract and into as few files as their size asks for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from fm_spark.errors import TableError
 from fm_spark.tables.contracts import ID, Contract
+
+# in-memory bytes of one file: about 30 to 60 MB of Parquet, large enough to scan well, small enough for one task
+_FILE_BYTES = 128 * 2**20
 
 
 def shape_rows(rows: DataFrame, contract: Contract) -> DataFrame:
@@ -27,6 +34,24 @@ def shape_rows(rows: DataFrame, contract: Contract) -> DataFrame:
         wanted = _id_type(given[column.name], contract, column.name) if column.type == ID else column.type
         columns.append(F.col(f"`{column.name}`").cast(wanted).alias(column.name, metadata={"comment": column.comment}))
     return rows.select(*columns)
+
+
+def laid_out(rows: DataFrame, contract: Contract, size: int) -> DataFrame:
+    """The rows in as few files as their ``size`` in bytes asks for, sorted by the look-up key."""
+    order = list(contract.order or contract.key)
+    files = -(-size // _FILE_BYTES)
+    spread = rows.coalesce(1) if files <= 1 else rows.repartitionByRange(files, *order)
+    return spread.sortWithinPartitions(*order)
+
+
+@contextmanager
+def kept_rows(rows: DataFrame) -> Iterator[DataFrame]:
+    """Persists the rows for the checks and the write, so that both see the same ones and they are made once."""
+    rows.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        yield rows
+    finally:
+        rows.unpersist()
 
 
 def _id_type(given: T.DataType, contract: Contract, name: str) -> str:

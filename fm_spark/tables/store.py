@@ -197,7 +197,9 @@ class TableStore:
     def sweep(self, contract: Contract) -> None:
         """Deletes the files that no version has needed for the contract's ``kept_hours``."""
         self._require(contract)
-        self.spark.sql(f"VACUUM {self._identifier(contract)}")
+        # Delta lists the folders in so many tasks, 10,000 unless told otherwise
+        with _setting(self.spark, "spark.sql.sources.parallelPartitionDiscovery.parallelism", "8"):
+            self.spark.sql(f"VACUUM {self._identifier(contract)}")
 
     def _uri(self, contract: Contract) -> str:
         return f"{self._root.uri().rstrip('/')}/{contract.name}"

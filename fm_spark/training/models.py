@@ -118,7 +118,7 @@ def _model_row(config: Config, run_id: str, model: TrainedModel, input_versions:
         "w0": 0.0,  # cancels in every softmax
         "epochs": fit.epochs,
         "decays": list(fit.recipe.settings.decays),
-        "hyperparameters": fit.recipe.describe(),
+        "hyperparameters": fit.describe(),
         "metrics": {name: float(value) for name, value in fit.metrics.items()},
         "input_versions": input_versions,
         "library_versions": library_versions(),

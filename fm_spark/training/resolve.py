@@ -6,7 +6,7 @@ The rules and the measurements behind them are in docs/configuration.md.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fm_spark.config import TrainConfig
 from fm_spark.core.gradient import Settings
@@ -21,12 +21,14 @@ class DataSize:
 
     Attributes:
         positives: liked training events; items: items of the catalogue with one at least.
+        digest: of all events, training part or not, whatever their order.
     """
 
     users: int
     events: int
     positives: int
     items: int
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Recipe:
         """Settings with the rate of an epoch (from 0)."""
         rate = self.settings.learning_rate * self.learning_rate_decay**epoch
         return self.settings._replace(learning_rate=rate)
+
+    def slower(self, halvings: int) -> Recipe:
+        """The same at the learning rate halved so many times."""
+        rate = self.settings.learning_rate * 0.5**halvings
+        return replace(self, settings=self.settings._replace(learning_rate=rate))
 
     def describe(self) -> dict[str, str]:
         """Setting -> value as text, for ``fm_model.hyperparameters``."""

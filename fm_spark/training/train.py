@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from dataclasses import dataclass
 
@@ -17,15 +19,15 @@ from fm_spark.tables.contracts import EVENTS, ITEMS, TRAINING_HISTORY, VOCABULAR
 from fm_spark.tables.runs import events_run_id
 from fm_spark.tables.store import TableStore
 from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION, Block, Slices, pack_slices
+from fm_spark.training.checkpoints import Checkpoints, fingerprint
 from fm_spark.training.features import genre_features
-from fm_spark.training.models import TrainedModel, save_models
-from fm_spark.training.resolve import DataSize, block_count, candidates, round_count
-from fm_spark.training.trainer import Fit, HistoryRow, TrainingData, fit
+from fm_spark.training.fits import make_fits
+from fm_spark.training.models import TrainedModel, library_versions, save_models
+from fm_spark.training.resolve import DataSize, block_count, round_count
+from fm_spark.training.trainer import Fit, HistoryRow, TrainingData
 
 log = logging.getLogger("fm_spark.train")
 
-# when there is nothing to validate on: too few positives to cut a tail from
-_EPOCHS_WITHOUT_VALIDATION = 10
 _STAGES = (VALIDATION, EVALUATION, PUBLISH)
 
 
@@ -70,44 +72,63 @@ def train(store: TableStore, config: Config) -> TrainResult:
     size = data_size(events)
     if size.positives == 0:
         raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")
+    side = genre_features(catalogue).x if config.train.genres and any(catalogue.genres) else None
+    own = fingerprint(run_id, config, size.digest, catalogue_digest(catalogue), library_versions())
+    every = (config.train.checkpoint_rounds, config.train.checkpoint_minutes)
+    checkpoints = Checkpoints(store, run_id, own, every, side)
     slices = _slices(store, config, events, catalogue, size)
     try:
         counts = stage_counts(slices, catalogue.n_items)
-        data = TrainingData(
-            slices,
-            counts.liked,
-            genre_features(catalogue).x if config.train.genres and any(catalogue.genres) else None,
-            min(1.0, config.train.validation_users / max(1, size.users)),
-        )
-        chosen, fits = _fit_all(store, config, data, size)
+        share = min(1.0, config.train.validation_users / max(1, size.users))
+        data = TrainingData(slices, counts.liked, side, share)
+        tried, fits = make_fits(store.spark.sparkContext, data, config.train, size, checkpoints)
     finally:
         slices.unpersist()
-    models = [
-        TrainedModel(f"fm-{run_id}-eval", "evaluation", fits[0], counts.liked[EVALUATION], counts.not_liked[EVALUATION])
-    ]
-    last = PUBLISH if config.train.refit else EVALUATION
-    models.append(TrainedModel(f"fm-{run_id}", "publish", fits[-1], counts.liked[last], counts.not_liked[last]))
+    models = _models(run_id, config, fits, counts)
     save_models(store, config, run_id, catalogue, models, versions)
-    history = [row for f in (*chosen, *fits) for row in f.history]
-    _write_history(store, run_id, models, history)
+    _write_history(store, run_id, models, [row for f in (*tried, *fits) for row in f.history])
+    checkpoints.clear()
     best = fits[-1]
     return TrainResult(
-        run_id, models[1].model_version, models[0].model_version, best.epochs, best.metrics, best.recipe.describe()
+        run_id, models[1].model_version, models[0].model_version, best.epochs, best.metrics, best.describe()
     )
 
 
+def _models(run_id: str, config: Config, fits: list[Fit], counts: StageCounts) -> list[TrainedModel]:
+    """The machine that is measured and the one that is published; one and the same without ``train.refit``."""
+    last = PUBLISH if config.train.refit else EVALUATION
+    return [
+        TrainedModel(version, purpose, fit, counts.liked[stage], counts.not_liked[stage])
+        for version, purpose, fit, stage in (
+            (f"fm-{run_id}-eval", "evaluation", fits[0], EVALUATION),
+            (f"fm-{run_id}", "publish", fits[-1], last),
+        )
+    ]
+
+
 def data_size(events: DataFrame) -> DataSize:
-    """Counts the training part: what the rules of ``auto`` follow from."""
-    known = events.where(F.col("split") == "train")
-    row = known.agg(
-        F.countDistinct("user_id").alias("users"),
-        F.count(F.lit(1)).alias("events"),
-        F.sum(F.when(F.col("label") > 0, 1).otherwise(0)).alias("positives"),
-        F.countDistinct(F.when(F.col("label") > 0, F.col("item_feature"))).alias("items"),
+    """Counts the training part, which the rules of ``auto`` follow from, and digests all events, in one pass."""
+    known = F.col("split") == "train"
+    liked = known & (F.col("label") > 0)
+    content = F.xxhash64("user_id", "item_feature", "position", "label", "weight", "split")
+    row = events.agg(
+        F.countDistinct(F.when(known, F.col("user_id"))).alias("users"),
+        F.count(F.when(known, True)).alias("events"),
+        F.count(F.when(liked, True)).alias("positives"),
+        F.countDistinct(F.when(liked, F.col("item_feature"))).alias("items"),
+        # neither depends on the order of rows; the low halves alone, because a sum of 64-bit hashes overflows
+        F.bit_xor(content).alias("xor"),
+        F.sum(content.bitwiseAND(F.lit(0xFFFFFFFF))).alias("sum"),
     ).first()
     if row is None:
         return DataSize(0, 0, 0, 0)
-    return DataSize(row["users"], row["events"], row["positives"] or 0, row["items"])
+    return DataSize(row["users"], row["events"], row["positives"], row["items"], f"{row['xor']}/{row['sum']}")
+
+
+def catalogue_digest(catalogue: Catalogue) -> str:
+    """First 16 hex digits of a sha256 of the items: ids, features and genres, in order."""
+    items = zip(catalogue.item_id.tolist(), catalogue.feature.tolist(), catalogue.genres, strict=True)
+    return hashlib.sha256(json.dumps(list(items)).encode()).hexdigest()[:16]
 
 
 def _slices(store: TableStore, config: Config, events: DataFrame, catalogue: Catalogue, size: DataSize) -> Slices:
@@ -119,31 +140,6 @@ def _slices(store: TableStore, config: Config, events: DataFrame, catalogue: Cat
     partitions = max(1, min(blocks, 2 * store.spark.sparkContext.defaultParallelism))
     cut = (config.train.validation_fraction, config.events.min_positives)
     return pack_slices(events, catalogue.feature_to_item, blocks, rounds, partitions, cut)
-
-
-def _fit_all(store: TableStore, config: Config, data: TrainingData, size: DataSize) -> tuple[list[Fit], list[Fit]]:
-    """Returns the fits that were tried on the validation part, and the one measured and the one published."""
-    sc = store.spark.sparkContext
-    recipes = candidates(config.train, size)
-    tried = []
-    for number, recipe in enumerate(recipes):
-        log.info("candidate %d of %d: %s", number + 1, len(recipes), _settings(recipe.describe()))
-        tried.append(
-            fit(sc, data, config.train, recipe, VALIDATION, epochs=recipe.epochs, validate=True, candidate=number)
-        )
-    metric = config.train.validation_metric
-    best = max(tried, key=lambda f: f.metrics.get(metric, 0.0))
-    epochs = best.epochs if best.metrics else min(config.train.epochs, _EPOCHS_WITHOUT_VALIDATION)
-    log.info("chosen: %d epochs of %s", epochs, _settings(best.recipe.describe()))
-    fits = []
-    for stage in (EVALUATION, PUBLISH) if config.train.refit else (EVALUATION,):
-        made = fit(sc, data, config.train, best.recipe, stage, epochs=epochs)
-        fits.append(Fit(made.recipe, made.parameters, made.side, made.epochs, best.metrics, made.history))
-    return tried, fits
-
-
-def _settings(values: dict[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def stage_counts(slices: Slices, n_items: int) -> StageCounts:

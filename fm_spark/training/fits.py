@@ -1,0 +1,122 @@
+"""The fits of a run, in order: candidates on the validation part, the machine that is measured, the published one."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from pyspark import SparkContext
+
+from fm_spark.config import TrainConfig
+from fm_spark.errors import DivergenceError
+from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION
+from fm_spark.training.checkpoints import Checkpoints
+from fm_spark.training.resolve import DataSize, Recipe, candidates
+from fm_spark.training.trainer import Fit, FitState, TrainingData, fit, start_state
+
+log = logging.getLogger("fm_spark.train")
+
+# when there is nothing to validate on: too few positives to cut a tail from
+_EPOCHS_WITHOUT_VALIDATION = 10
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """One fit that a run makes; ``name`` tells it from the run's others."""
+
+    stage: str
+    candidate: int
+    recipe: Recipe
+    epochs: int
+
+    @property
+    def name(self) -> str:
+        """For example ``tune-1`` or ``publish-0``."""
+        return f"{self.stage}-{self.candidate}"
+
+
+class Fits:
+    """Makes the fits of one run, each once: what a checkpoint holds of them is not made again."""
+
+    def __init__(self, sc: SparkContext, data: TrainingData, config: TrainConfig, checkpoints: Checkpoints) -> None:
+        self._sc, self._data, self._config, self._checkpoints = sc, data, config, checkpoints
+        self._states: dict[str, FitState] = checkpoints.newest()
+
+    def make(self, plan: FitPlan) -> Fit:
+        """Makes a fit from its start or from where it was left.
+
+        Raises:
+            DivergenceError: training left the finite numbers, with ``train.retry_diverged`` for the second time.
+        """
+        if plan.name not in self._states:
+            self._states[plan.name] = self._start(plan)
+        try:
+            return self._continue(plan)
+        except DivergenceError as error:
+            if not self._config.retry_diverged or self._states[plan.name].retries:
+                raise
+            log.warning("%s", error)
+            self._states[plan.name] = self._second_try(plan)
+            return self._continue(plan)
+
+    def try_out(self, plan: FitPlan) -> Fit:
+        """Makes a fit for its metrics alone: its parameters are dropped, here and in the checkpoints to come."""
+        made = self.make(plan)
+        self._states[plan.name] = left = self._states[plan.name].without_arrays()
+        return replace(made, parameters=left.parameters, side=None)
+
+    def _start(self, plan: FitPlan) -> FitState:
+        return start_state(self._data, self._config, plan.recipe, plan.stage)
+
+    def _continue(self, plan: FitPlan) -> Fit:
+        return fit(
+            self._sc,
+            self._data,
+            self._config,
+            plan.recipe,
+            plan.stage,
+            epochs=plan.epochs,
+            validate=plan.stage == VALIDATION,
+            candidate=plan.candidate,
+            state=self._states[plan.name],
+            after_round=lambda: self._checkpoints.after_round(self._states),
+        )
+
+    def _second_try(self, plan: FitPlan) -> FitState:
+        state = self._checkpoints.newest().get(plan.name) or self._start(plan)
+        state.retries += 1
+        log.warning("trying once more at half the rate from epoch %d, round %d", state.epoch + 1, state.round + 1)
+        return state
+
+
+def make_fits(
+    sc: SparkContext, data: TrainingData, config: TrainConfig, size: DataSize, checkpoints: Checkpoints
+) -> tuple[list[Fit], list[Fit]]:
+    """Returns the fits that were tried on the validation part, and the one measured and the one published.
+
+    Raises:
+        DivergenceError: training left the finite numbers.
+    """
+    fits = Fits(sc, data, config, checkpoints)
+    tried = _try_candidates(fits, config, size)
+    best = max(tried, key=lambda f: f.metrics.get(config.validation_metric, 0.0))
+    epochs = best.epochs if best.metrics else min(config.epochs, _EPOCHS_WITHOUT_VALIDATION)
+    log.info("chosen: %d epochs of %s", epochs, _settings(best.recipe))
+    made = []
+    for stage in (EVALUATION, PUBLISH) if config.refit else (EVALUATION,):
+        one = fits.make(FitPlan(stage, 0, best.recipe, epochs))
+        made.append(replace(one, metrics=best.metrics, retries=best.retries + one.retries))
+    return tried, made
+
+
+def _try_candidates(fits: Fits, config: TrainConfig, size: DataSize) -> list[Fit]:
+    recipes = candidates(config, size)
+    tried = []
+    for number, recipe in enumerate(recipes):
+        log.info("candidate %d of %d: %s", number + 1, len(recipes), _settings(recipe))
+        tried.append(fits.try_out(FitPlan(VALIDATION, number, recipe, recipe.epochs)))
+    return tried
+
+
+def _settings(recipe: Recipe) -> str:
+    return ", ".join(f"{name} {value}" for name, value in recipe.describe().items())
