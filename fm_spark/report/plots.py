@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # drawn in this colour, then replaced by the page's own text colour
 _INK = "#010203"
 _FM, _OTHER = "#2f7ed8", "#9aa3ad"
+_LEGEND_WIDTH = 34
 _PALETTE = (
     "#2f7ed8",
     "#e07b39",
@@ -175,7 +177,7 @@ def _clusters(facts: RunFacts) -> Figure | None:
         axes.scatter(*points[other].T, s=7, color=_OTHER, alpha=0.35, linewidths=0, label=label, rasterized=True)
     for colour, cluster in zip(_PALETTE, shown, strict=False):
         at = facts.items.map_clusters == cluster
-        label = _short(facts.cluster_labels.get(cluster, f"cluster {cluster}"))
+        label = _legend_entry(facts.cluster_labels.get(cluster, f"cluster {cluster}"))
         axes.scatter(*points[at].T, s=13, color=colour, alpha=0.85, linewidths=0, label=label, rasterized=True)
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel("first principal component of the normalised item vectors")
@@ -202,7 +204,6 @@ def project(items: ItemFacts) -> npt.NDArray[np.float64]:
     return points * np.where(largest < 0, -1.0, 1.0)
 
 
-def _short(label: str, length: int = 34) -> str:
-    """A legend entry; the full label stands in the report's table of clusters."""
-    label = label.replace("$", r"\$")  # matplotlib would read mathematics
-    return label if len(label) <= length else label[: length - 3].rstrip() + "..."
+def _legend_entry(label: str) -> str:
+    """A legend entry: broken into lines, with dollar signs that matplotlib would read as mathematics escaped."""
+    return textwrap.fill(label, _LEGEND_WIDTH).replace("$", r"\$")
