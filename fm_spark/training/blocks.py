@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark import RDD, StorageLevel
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from fm_spark.core.sequences import UNUSED, Sequences, hold_out, select
@@ -107,7 +107,9 @@ def _packed(
         F.col("position"),
         *[F.col(name) for name in COLUMNS if name != "user_id"],
     )
-    ordered = keyed.repartition(partitions, "block").sortWithinPartitions("slice", "block", "user_id", "position")
+    even = _even_keys(events.sparkSession, partitions)
+    task = F.element_at(F.array(*map(F.lit, even)), F.col("block") % F.lit(partitions) + 1)
+    ordered = keyed.repartition(partitions, task).sortWithinPartitions("slice", "block", "user_id", "position")
     columns = ["slice", "block", "user", *[name for name in COLUMNS if name != "user_id"]]
 
     def to_blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -117,6 +119,17 @@ def _packed(
             yield pa.RecordBatch.from_pydict({"slice": pa.array([key[0]], pa.int32()), "payload": [payload]})
 
     return ordered.select(*columns).mapInArrow(to_blocks, "slice int, payload binary")
+
+
+def _even_keys(spark: SparkSession, partitions: int) -> list[int]:
+    """A number for each partition that Spark's hash partitioning sends there.
+
+    Hashing the numbers of a few dozen blocks themselves would give some tasks three times the work of others.
+    """
+    number = F.col("id").cast("int")  # a literal's type: the hash of a bigint is another one
+    place = F.pmod(F.hash(number), F.lit(partitions)).alias("place")
+    found = {row["place"]: row["id"] for row in spark.range(64 + 16 * partitions).select("id", place).collect()}
+    return [found.get(p, p) for p in range(partitions)]
 
 
 def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[tuple[int, int], pa.Table]]:
