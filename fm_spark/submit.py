@@ -29,13 +29,14 @@ PROJECT = Path(__file__).resolve().parent.parent
 SMALL_INPUT = 200_000_000  # bytes
 LOCAL_SETTINGS = PROJECT / "conf" / "spark-local.conf"
 JOBS = {
-    "pipeline": "all of the jobs below, in this order, in one session",
+    "pipeline": "the jobs from events to publish, in this order, in one session",
     "events": "read ratings (MovieLens or your own) into labelled, split events",
     "train": "fit the factorization machine and store its parameters",
     "evaluate": "measure the model and the popularity ranking on the held-out events",
     "recommend": "write the top-N list of every user",
     "cluster": "group the items by their vectors and describe the groups",
     "publish": "write the row that names the tables of this run which belong together",
+    "plan": "predict bytes, memory and seconds of train, and recommend Spark settings",
 }
 
 

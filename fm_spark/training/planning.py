@@ -1,0 +1,120 @@
+"""The planner's input from a configuration, the counts of the data and the session."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.sql import SparkSession
+
+from fm_spark.config import Config
+from fm_spark.core.planner import Plan, Workload, plan, zipf_counts
+from fm_spark.events.catalogue import Catalogue
+from fm_spark.training.resolve import DataSize, block_count, candidates, round_count
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of the data.
+
+    Attributes:
+        size: the training part, which ``auto`` follows from.
+        events, positives: of all splits: what the published machine is fitted on.
+        of_items: float64 [n_items], events of each item.
+        origin: where the counts come from, for the report.
+    """
+
+    size: DataSize
+    events: int
+    positives: int
+    of_items: npt.NDArray[np.float64]
+    side_features: int
+    origin: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Cores that tasks run on; ``parallelism`` is Spark's, from which the number of tasks follows."""
+
+    executors: int
+    cores: int
+    parallelism: int
+
+
+def counts_of_tables(config: Config, size: DataSize, catalogue: Catalogue) -> Counts:
+    """Counts of a run's tables: the liked share of the training part stands for that of all events."""
+    genres = len({name for names in catalogue.genres for name in names}) if config.train.genres else 0
+    events = int(catalogue.count.sum())
+    positives = round(events * size.positives / max(1, size.events))
+    of_items = catalogue.count.astype(np.float64)
+    return Counts(size, events, positives, of_items, genres, f"the tables under {config.tables.root}")
+
+
+def overridden(config: Config, found: Counts | None) -> Counts:
+    """The counts with those that ``[plan]`` gives in their place; the training part keeps its share of the events."""
+    given, old = config.plan, found or _nothing(config)
+    items = given.items or len(old.of_items)
+    events, positives = given.events or old.events, given.positives or old.positives
+    side = given.side_features or old.side_features
+    if found is not None and not any((given.users, given.events, given.positives, given.items)):
+        return found
+    share = old.size.events / old.events if old.events else 1.0 - config.events.test_fraction
+    users = given.users or old.size.users
+    known = items if found is None or given.items else old.size.items
+    size = DataSize(users, round(events * share), round(positives * share), min(known, items))
+    origin = "[plan]" if found is None else f"[plan] over {found.origin}"
+    return Counts(size, events, positives, zipf_counts(events, items, users), side, origin)
+
+
+def _nothing(config: Config) -> Counts:
+    return Counts(DataSize(0, 0, 0, 0), 0, 0, np.zeros(0), 0, config.tables.root)
+
+
+def cluster_of(spark: SparkSession, config: Config) -> Cluster:
+    """Executors and cores of the session, or of the cluster that ``[plan]`` describes."""
+    sc = spark.sparkContext
+    conf, master = sc.getConf(), str(sc.master)
+    local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", master)
+    several = re.fullmatch(r"local-cluster\[\s*(\d+)\s*,\s*(\d+)\s*,\s*\d+\s*\]", master)
+    if local:
+        executors, cores = 1, len(os.sched_getaffinity(0)) if local[1] == "*" else int(local[1] or 1)
+    elif several:
+        executors, cores = int(several[1]), int(several[2])
+    else:
+        cores = int(conf.get("spark.executor.cores", "1") or 1)
+        executors = max(1, int(conf.get("spark.executor.instances", "0") or 0) or sc.defaultParallelism // cores)
+    if not config.plan.executors and not config.plan.cores:
+        return Cluster(executors, cores, sc.defaultParallelism)
+    executors, cores = config.plan.executors or executors, config.plan.cores or cores
+    return Cluster(executors, cores, executors * cores)
+
+
+def plan_training(config: Config, counts: Counts, cluster: Cluster) -> Plan:
+    """Plans the fit on all events with the settings that ``auto`` means for these counts."""
+    train, size = config.train, counts.size
+    recipes = candidates(train, size)
+    settings = recipes[0].settings
+    blocks = block_count(train, size)
+    workload = Workload(
+        users=size.users,
+        events=counts.events,
+        positives=counts.positives,
+        items=len(counts.of_items),
+        side_features=counts.side_features,
+        k=train.k,
+        decays=settings.decays,
+        blocks=blocks,
+        rounds=round_count(train, size, blocks),
+        negatives=settings.negatives,
+        negatives_power=train.negatives_power,
+        batch_size=settings.batch_size,
+        chunk_size=settings.chunk_size,
+        fits=len(recipes) + 1 + train.refit,
+        tasks=max(1, min(blocks, 2 * cluster.parallelism)),
+        executors=cluster.executors,
+        cores=cluster.cores,
+    )
+    return plan(workload, counts.of_items)
