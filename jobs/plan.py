@@ -12,13 +12,13 @@ from fm_spark.tables.store import TableStore
 from fm_spark.training.advice import recommended
 from fm_spark.training.capacity import limits_of, shortfall
 from fm_spark.training.counts import find_counts
-from fm_spark.training.planning import cluster_of, plan_training
+from fm_spark.training.planning import cluster_of, described_cluster, plan_training
 
 
 def run(spark: SparkSession, config: Config) -> Plan:
     """Prints the plan; nothing is trained and nothing is written."""
     counts = find_counts(TableStore(spark, config.tables.root), config)
-    made = plan_training(config, counts, cluster_of(spark, config))
+    made = plan_training(config, counts, described_cluster(config, cluster_of(spark)))
     limits = limits_of(spark)
     elsewhere = bool(config.plan.executors or config.plan.cores)
     problem = "" if elsewhere else shortfall(made, limits)

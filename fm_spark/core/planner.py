@@ -19,14 +19,11 @@ from fm_spark.core.parameters import Doubles, init_parameters
 MIB = 2**20
 
 # Seconds of one core (python -m benchmarks.kernel measures them again).
-SECONDS_PER_PAIR, SECONDS_PER_PRODUCT = 4e-9, 6.3e-11
-SECONDS_PER_SCAN, SECONDS_PER_SCAN_FACTOR = 1.7e-7, 4.3e-9
-SECONDS_PER_GRID = 2.6e-9
-SECONDS_PER_MERGE = 3.7e-9
-# Transport, seconds a byte: parameters to a file and into a worker; sums from a worker to the driver and added there.
-SECONDS_PER_BYTE_SENT = 2.5e-9
-SECONDS_PER_BYTE_SUMMED = 6e-9
-SECONDS_PER_STEP = 9e-9
+SECONDS_PER_PAIR, SECONDS_PER_PRODUCT = 3.9e-9, 6.3e-11
+SECONDS_PER_SCAN, SECONDS_PER_SCAN_FACTOR = 1.4e-7, 4.3e-9
+SECONDS_PER_GRID, SECONDS_PER_ADD, SECONDS_PER_STEP = 1.4e-9, 3.5e-9, 1.7e-8
+# Seconds a byte, pickling and what files, sockets and the JVM add: parameters out, sums back and added up.
+SECONDS_PER_BYTE_SENT, SECONDS_PER_BYTE_SUMMED = 2.5e-9, 4.6e-9
 SECONDS_PER_ROUND = 0.15
 
 # A started process with what it imports: JVM heap, Python of the driver, Python worker.
@@ -273,7 +270,7 @@ def _seconds(w: Workload, t: Transport, block: Rows, whole: Rows) -> Seconds:
     moved = w.rounds * w.blocks * block.factors * w.k
     compute = pairs * (SECONDS_PER_PAIR + w.k * SECONDS_PER_PRODUCT)
     compute += scanned * (SECONDS_PER_SCAN + w.k * SECONDS_PER_SCAN_FACTOR)
-    compute += moved * (SECONDS_PER_GRID + SECONDS_PER_MERGE)
+    compute += moved * (SECONDS_PER_GRID + SECONDS_PER_ADD)
     at_once = min(w.tasks, w.executors * w.cores)
     waves = np.ceil(w.tasks / at_once) * at_once / w.tasks  # the last wave may leave cores idle
     return Seconds(

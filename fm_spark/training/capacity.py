@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from pyspark.sql import SparkSession
 
+from fm_spark.config import Config
 from fm_spark.core.planner import BASE_WORKER, MIB, Plan, plan
 from fm_spark.errors import CapacityError
+from fm_spark.events.catalogue import Catalogue
+from fm_spark.training.planning import cluster_of, counts_of_tables, plan_training
+from fm_spark.training.resolve import DataSize
 
 GIB = 1024 * MIB
 # a task's result is one Java array
@@ -50,6 +54,16 @@ class _Need(NamedTuple):
     cure: str
 
 
+def check_training(spark: SparkSession, config: Config, size: DataSize, catalogue: Catalogue) -> None:
+    """Plans the training of a run's tables and checks that this session can hold it.
+
+    Raises:
+        CapacityError: as :func:`check_fits`.
+    """
+    counts = counts_of_tables(config, size, catalogue)
+    check_fits(plan_training(config, counts, cluster_of(spark)), spark)
+
+
 def check_fits(made: Plan, spark: SparkSession) -> None:
     """Compares a plan with the memory of the session and its machine.
 
@@ -76,7 +90,7 @@ def shortfall(made: Plan, limits: Limits) -> str:
     )
 
 
-def _short(made: Plan, limits: Limits):  # type: ignore[no-untyped-def]
+def _short(made: Plan, limits: Limits) -> Iterator[_Need]:
     return (need for need in _needs(made, limits) if need.limit is not None and need.needed > need.limit)
 
 

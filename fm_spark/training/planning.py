@@ -73,8 +73,8 @@ def _nothing(config: Config) -> Counts:
     return Counts(DataSize(0, 0, 0, 0), 0, 0, np.zeros(0), 0, config.tables.root)
 
 
-def cluster_of(spark: SparkSession, config: Config) -> Cluster:
-    """Executors and cores of the session, or of the cluster that ``[plan]`` describes."""
+def cluster_of(spark: SparkSession) -> Cluster:
+    """Executors and cores of the session."""
     sc = spark.sparkContext
     conf, master = sc.getConf(), str(sc.master)
     local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", master)
@@ -86,9 +86,14 @@ def cluster_of(spark: SparkSession, config: Config) -> Cluster:
     else:
         cores = int(conf.get("spark.executor.cores", "1") or 1)
         executors = max(1, int(conf.get("spark.executor.instances", "0") or 0) or sc.defaultParallelism // cores)
+    return Cluster(executors, cores, sc.defaultParallelism)
+
+
+def described_cluster(config: Config, session: Cluster) -> Cluster:
+    """The cluster that ``[plan]`` describes; what it leaves open is that of the session."""
     if not config.plan.executors and not config.plan.cores:
-        return Cluster(executors, cores, sc.defaultParallelism)
-    executors, cores = config.plan.executors or executors, config.plan.cores or cores
+        return session
+    executors, cores = config.plan.executors or session.executors, config.plan.cores or session.cores
     return Cluster(executors, cores, executors * cores)
 
 

@@ -15,9 +15,11 @@ from fm_spark.core.parameters import init_parameters
 from fm_spark.core.planner import Workload, plan
 from fm_spark.core.strategy import LocalSteps
 from fm_spark.errors import CapacityError, ConfigError
+from fm_spark.events.catalogue import Catalogue
 from fm_spark.training.blocks import PUBLISH, pack_slices
-from fm_spark.training.capacity import check_fits
+from fm_spark.training.capacity import check_fits, check_training
 from fm_spark.training.planning import cluster_of, overridden, plan_training
+from fm_spark.training.resolve import DataSize
 from fm_spark.training.rounds import RoundKey, run_round
 from jobs import plan as plan_job
 
@@ -70,11 +72,22 @@ def test_predicted_bytes_are_those_of_the_history(spark: SparkSession) -> None:
 
 def test_what_the_session_cannot_hold_is_refused(spark: SparkSession) -> None:
     config = load_config(overrides=[*GIVEN, "train.k=512"])
-    made = plan_training(config, overridden(config, None), cluster_of(spark, config))
+    made = plan_training(config, overridden(config, None), cluster_of(spark))
     with pytest.raises(CapacityError, match=r"train.k = 512 with 62,423 items needs [\d.]+ GiB on the driver's heap, "):
         check_fits(made, spark)
     small = replace(made.workload, k=4, users=100, events=2_000, positives=1_000, items=50, blocks=1, rounds=1, tasks=1)
     check_fits(plan(small), spark)
+
+
+def test_the_check_of_train_counts_the_catalogue(spark: SparkSession) -> None:
+    n = 100_000
+    ids = np.arange(n)
+    titles = np.full(n, "", dtype=object)
+    catalogue = Catalogue(ids, titles, [[]] * n, np.full(n, 200), ids.astype(np.int32), ids.astype(np.int32))
+    size = DataSize(100_000, 16_000_000, 8_000_000, n)
+    check_training(spark, load_config(overrides=["train.k=1"]), size, catalogue)
+    with pytest.raises(CapacityError, match=r"train.k = 1024 with 100,000 items .*use train.k <= "):
+        check_training(spark, load_config(overrides=["train.k=1024"]), size, catalogue)
 
 
 def test_the_plan_job_needs_no_tables_when_counts_are_given(
