@@ -21,7 +21,7 @@ def run(spark: SparkSession, config: Config) -> Plan:
     made = plan_training(config, counts, described_cluster(config, cluster_of(spark)))
     limits = limits_of(spark)
     elsewhere = bool(config.plan.executors or config.plan.cores)
-    problem = "" if elsewhere else shortfall(made, limits)
+    problem = None if elsewhere else shortfall(made, limits)
     print_plan(made, counts, recommended(made, limits.local and not elsewhere), problem)
     return made
 

@@ -22,12 +22,12 @@ Row = tuple[str, str, str]
 
 
 def print_plan(
-    made: Plan, counts: Counts, advice: Sequence[Advice], problem: str, stream: IO[str] | None = None
+    made: Plan, counts: Counts, advice: Sequence[Advice], problem: str | None, stream: IO[str] | None = None
 ) -> None:
     """Prints the plan to ``stream`` (default stdout).
 
     Args:
-        problem: what does not fit in this session; "" when everything does.
+        problem: what does not fit in this session; "" when everything does, ``None`` when the plan is for another.
     """
     stream = stream or sys.stdout
     console = Console(file=stream, highlight=False, width=None if stream.isatty() else _LOG_WIDTH)
@@ -46,8 +46,9 @@ def print_plan(
             # one line to copy, however long; the reason wraps
             console.print(Text(f"  --conf {each.name}={each.value}", style="bold"), soft_wrap=True)
             console.print(Padding(Text(each.reason, style="dim"), (0, 0, 0, 6)))
-        console.print(Text("\nDoes it fit here?", style="bold cyan"))
-        console.print(Padding(Text(f"No: {problem}." if problem else "Yes, in this session."), (0, 0, 0, 2)))
+        if problem is not None:
+            console.print(Text("\nDoes it fit here?", style="bold cyan"))
+            console.print(Padding(Text(f"No: {problem}." if problem else "Yes, in this session."), (0, 0, 0, 2)))
     stream.write(re.sub(r"[ \t]+$", "", capture.get(), flags=re.MULTILINE) + "\n")
     stream.flush()
 

@@ -101,6 +101,7 @@ def test_the_plan_job_needs_no_tables_when_counts_are_given(
         assert expected in out
     for setting in ("spark.driver.memory", "spark.driver.maxResultSize", "spark.executor.memoryOverhead"):
         assert f"--conf {setting}=" in out
+    assert "fit here" not in out  # the plan is for another cluster than this session's
 
 
 def test_the_plan_job_says_which_counts_are_missing(spark: SparkSession, config: Config) -> None:
@@ -110,7 +111,9 @@ def test_the_plan_job_says_which_counts_are_missing(spark: SparkSession, config:
 
 def test_the_plan_job_counts_the_tables(spark: SparkSession, taste: Config, capsys: pytest.CaptureFixture[str]) -> None:
     made = plan_job.run(spark, taste)
-    assert f"{made.workload.events:,}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"{made.workload.events:,}" in out
+    assert "Yes, in this session." in out
     assert made.workload.users > 0
     assert made.workload.items == len(made.counts)
 
