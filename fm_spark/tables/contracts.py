@@ -64,10 +64,18 @@ EVENTS = Contract(
         Column("value", "double", "rating or strength, in the input's unit; 1 without a value column"),
         Column("label", "double", "1 when liked (value >= events.positive_threshold), else 0"),
         Column("weight", "double", "how many events this one counts for in training; 1 unless given"),
-        Column("split", "string", "train (known before the test starts), test (held-out positive) or unused (later, not tested)"),
+        Column(
+            "split",
+            "string",
+            "train (known before the test starts), test (held-out positive) or unused (later, not tested)",
+        ),
         Column("position", "int", "0-based place in the user's history, by time, then item id"),
         Column("item_feature", "int", "feature index of the item (field item of the vocabulary)"),
-        Column("indices", "array<int>", "feature indices of the static fields (item, genres), ascending; key into vocabulary"),
+        Column(
+            "indices",
+            "array<int>",
+            "feature indices of the static fields (item, genres), ascending; key into vocabulary",
+        ),
         Column("values", "array<float>", "feature values, parallel to indices"),
         RUN_ID,
     ),
@@ -220,7 +228,11 @@ EVALUATION = Contract(
         RUN_ID,
         MODEL_VERSION,
         Column("ranker", "string", "fm or popularity"),
-        Column("metric", "string", "ndcg_at_10, recall_at_20, precision_at_10, map_at_10, mrr, hit_rate_at_10, coverage_at_10"),
+        Column(
+            "metric",
+            "string",
+            "ndcg_at_10, recall_at_20, precision_at_10, map_at_10, mrr, hit_rate_at_10, coverage_at_10",
+        ),
         Column("value", "double", "the metric, mean over users (coverage: share of the catalogue)"),
         Column("split", "string", "how the test part was cut: user_time, global_time or random"),
         Column("users", "bigint", "users in the mean"),
@@ -258,7 +270,12 @@ ITEM_CLUSTERS = Contract(
         Column("item_id", ID, "the item, as in the input"),
         Column("title", "string", "its title"),
         Column("cluster_id", "int", "from 0; key of cluster_profiles"),
-        Column("distance", "double", "Euclidean distance of the normalised item vector to the cluster's centre, 0 to 2"),
+        Column(
+            "distance",
+            "double",
+            "Euclidean distance to the cluster's centre, 0 to 2, of the normalised vector by which the item was assigned "
+            "(that of a rare item is blended with what its genres suggest)",
+        ),
         Column("is_medoid", "boolean", "true for the item nearest to the centre (one per cluster)"),
     ),
     key=("run_id", "item_id"),
@@ -278,7 +295,7 @@ CLUSTER_PROFILES = Contract(
         Column(
             "top_genres",
             "array<struct<name:string,share:double,lift:double>>",
-            "genres by lift: share in the cluster / share in the catalogue",
+            "what sets the cluster apart, best first; lift = share in the cluster / share in the catalogue",
         ),
         Column(
             "top_tags",

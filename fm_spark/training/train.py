@@ -19,6 +19,7 @@ from fm_spark.tables.contracts import EVENTS, ITEMS, TRAINING_HISTORY, VOCABULAR
 from fm_spark.tables.runs import events_run_id
 from fm_spark.tables.store import TableStore
 from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION, Block, Slices, pack_slices
+from fm_spark.training.capacity import check_training
 from fm_spark.training.checkpoints import Checkpoints, fingerprint
 from fm_spark.training.features import genre_features
 from fm_spark.training.fits import make_fits
@@ -63,6 +64,7 @@ def train(store: TableStore, config: Config) -> TrainResult:
     Raises:
         TableError: a table is missing or cannot be written.
         InputError: there is nothing to learn from.
+        CapacityError: the configuration cannot fit in memory.
         DivergenceError: training left the finite numbers.
     """
     run_id = events_run_id(store, config)
@@ -72,6 +74,7 @@ def train(store: TableStore, config: Config) -> TrainResult:
     size = data_size(events)
     if size.positives == 0:
         raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")
+    check_training(store.spark, config, size, catalogue)
     side = genre_features(catalogue).x if config.train.genres and any(catalogue.genres) else None
     own = fingerprint(run_id, config, size.digest, catalogue_digest(catalogue), library_versions())
     every = (config.train.checkpoint_rounds, config.train.checkpoint_minutes)
