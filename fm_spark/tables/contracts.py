@@ -273,7 +273,7 @@ ITEM_CLUSTERS = Contract(
         Column(
             "distance",
             "double",
-            "Euclidean distance to the cluster's centre, 0 to 2, of the normalised vector by which the item was assigned "
+            "Euclidean distance to the cluster's centre, 0 to 2, of the normalised vector that assigned the item "
             "(that of a rare item is blended with what its genres suggest)",
         ),
         Column("is_medoid", "boolean", "true for the item nearest to the centre (one per cluster)"),
