@@ -29,6 +29,8 @@ class SoftmaxGradient(NamedTuple):
     negative_bias: Floats
 
 
+# a loss that is not finite is found by its value
+@np.errstate(over="ignore", invalid="ignore")
 def softmax_gradient(
     query: Floats,
     target: Ints,
@@ -54,19 +56,6 @@ def softmax_gradient(
     Source:
         Bengio and Senecal 2008, "Adaptive importance sampling", for the logit correction; Rendle 2010, eq. 1, for y.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is found by its value
-        return _gradient(query, target, negative, item_factors, item_bias, correction, weight)
-
-
-def _gradient(
-    query: Floats,
-    target: Ints,
-    negative: Ints,
-    item_factors: Floats,
-    item_bias: Floats,
-    correction: Floats,
-    weight: Floats,
-) -> SoftmaxGradient:
     factors_n, factors_t = item_factors[negative], item_factors[target]
     logits = query @ factors_n.T
     logits += item_bias[negative] - correction[negative]
