@@ -104,7 +104,7 @@ def main() -> None:
 def _table(records: list[RoundRecord], rounds: int) -> None:
     parts = {
         "broadcast": [r.seconds_broadcast for r in records],
-        "blocks (one core)": [r.seconds_compute / 2 for r in records],
+        "blocks, each core": [r.seconds_compute / 2 for r in records],
         "transport": [r.seconds_aggregate - r.seconds_compute / 2 for r in records],
         "step": [r.seconds_step for r in records],
     }
