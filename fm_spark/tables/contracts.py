@@ -188,7 +188,7 @@ TRAINING_HISTORY = Contract(
         Column("recall_at_20", "double", "on the validation part, after the epoch's last round", nullable=True),
         Column("seconds_broadcast", "double", "writing and sending the parameters, seconds"),
         Column("seconds_compute", "double", "kernel time summed over the blocks, seconds"),
-        Column("seconds_aggregate", "double", "the round's Spark job until its sum is on the driver, with kernels, seconds"),
+        Column("seconds_aggregate", "double", "the round's Spark job: kernels, transport and sums, seconds"),
         Column("seconds_step", "double", "applying the sum on the driver, seconds"),
         Column("bytes_broadcast", "bigint", "size of the broadcast parameters, bytes"),
         Column("bytes_aggregated", "bigint", "size of what the tasks returned, bytes"),
