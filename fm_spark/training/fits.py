@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from pyspark import SparkContext
@@ -40,7 +42,22 @@ class Fits:
 
     def __init__(self, sc: SparkContext, data: TrainingData, config: TrainConfig, checkpoints: Checkpoints) -> None:
         self._sc, self._data, self._config, self._checkpoints = sc, data, config, checkpoints
+        # A fit of one block keeps one core busy; small fits are not saved half-way unless that is asked for.
+        self._side_by_side = data.slices.n_blocks == 1 and config.checkpoint_rounds == 0
         self._states: dict[str, FitState] = checkpoints.newest()
+
+    def make_all(self, plans: list[FitPlan], make: Callable[[FitPlan], Fit]) -> list[Fit]:
+        """Makes fits that do not need each other: one after the other, or side by side when each is one task a round.
+
+        Args:
+            make: :meth:`make` or :meth:`try_out`.
+        """
+        if not self._side_by_side or len(plans) < 2:
+            return [make(plan) for plan in plans]
+        with ThreadPoolExecutor(len(plans)) as pool:
+            made = list(pool.map(make, plans))
+        self._checkpoints.after_round(self._states)
+        return made
 
     def make(self, plan: FitPlan) -> Fit:
         """Makes a fit from its start or from where it was left.
@@ -79,7 +96,7 @@ class Fits:
             validate=plan.stage == VALIDATION,
             candidate=plan.candidate,
             state=self._states[plan.name],
-            after_round=lambda: self._checkpoints.after_round(self._states),
+            after_round=None if self._side_by_side else lambda: self._checkpoints.after_round(self._states),
         )
 
     def _second_try(self, plan: FitPlan) -> FitState:
@@ -102,20 +119,17 @@ def make_fits(
     best = max(tried, key=lambda f: f.metrics.get(config.validation_metric, 0.0))
     epochs = best.epochs if best.metrics else min(config.epochs, _EPOCHS_WITHOUT_VALIDATION)
     log.info("chosen: %d epochs of %s", epochs, _settings(best.recipe))
-    made = []
-    for stage in (EVALUATION, PUBLISH) if config.refit else (EVALUATION,):
-        one = fits.make(FitPlan(stage, 0, best.recipe, epochs))
-        made.append(replace(one, metrics=best.metrics, retries=best.retries + one.retries))
-    return tried, made
+    stages = (EVALUATION, PUBLISH) if config.refit else (EVALUATION,)
+    made = fits.make_all([FitPlan(stage, 0, best.recipe, epochs) for stage in stages], fits.make)
+    return tried, [replace(one, metrics=best.metrics, retries=best.retries + one.retries) for one in made]
 
 
 def _try_candidates(fits: Fits, config: TrainConfig, size: DataSize) -> list[Fit]:
     recipes = candidates(config, size)
-    tried = []
     for number, recipe in enumerate(recipes):
         log.info("candidate %d of %d: %s", number + 1, len(recipes), _settings(recipe))
-        tried.append(fits.try_out(FitPlan(VALIDATION, number, recipe, recipe.epochs)))
-    return tried
+    plans = [FitPlan(VALIDATION, number, recipe, recipe.epochs) for number, recipe in enumerate(recipes)]
+    return fits.make_all(plans, fits.try_out)
 
 
 def _settings(recipe: Recipe) -> str:

@@ -55,10 +55,9 @@ def save_models(
     input_versions: dict[str, int],
 ) -> None:
     """Writes the machines of a run, parameters first: a model that ``fm_model`` lists is complete."""
-    rows = []
-    for model in models:
-        features = vocabulary_of(store, catalogue, model.fit.recipe.settings.decays, run_id)
-        rows.append(_parameter_rows(model, catalogue, features))
+    wanted = {model.fit.recipe.settings.decays for model in models}
+    features = {decays: vocabulary_of(store, catalogue, decays, run_id) for decays in sorted(wanted)}
+    rows = [_parameter_rows(model, catalogue, features[model.fit.recipe.settings.decays]) for model in models]
     parameters = pd.concat(rows, ignore_index=True)
     parameters["run_id"] = run_id
     store.write(store.spark.createDataFrame(parameters, _PARAMETERS), FM_PARAMETERS, run_id)

@@ -159,7 +159,7 @@ def fit(
     sampler = make_sampler(data.count[stage], config.negatives_power)
     strategy: Strategy = LocalSteps(config.trust_region) if config.local_steps == "on" else Synchronous()
     rdds = data.slices.rdds
-    with progress(epochs, f"train {stage}") as bar:
+    with progress(epochs, f"train {stage} {candidate + 1}" if validate else f"train {stage}") as bar:
         if state.epoch:
             bar.advance(state.epoch, note="done before the checkpoint")
         while not _finished(state, epochs, config.patience):

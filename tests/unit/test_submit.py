@@ -88,7 +88,7 @@ def test_the_users_settings_join_ours(capsys: pytest.CaptureFixture[str]) -> Non
     assert java.endswith(" -Xss4m")
 
 
-def test_small_inputs_do_without_the_optimising_compiler(
+def test_small_inputs_do_without_what_only_bulk_data_earn_back(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def options(*words: str) -> str:
@@ -96,7 +96,8 @@ def test_small_inputs_do_without_the_optimising_compiler(
 
     assert "Tiered" not in options()
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n", encoding="utf-8")
-    assert "-XX:TieredStopAtLevel=1" in options()
+    assert "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" in options()
+    assert "Serial" not in options("--conf", "spark.driver.extraJavaOptions=-XX:+UseG1GC")  # Java refuses two
     assert options("--conf", "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=4").endswith("Level=4")
     assert "Tiered" not in options("--master", "yarn")
     monkeypatch.setattr(submit, "SMALL_INPUT", 10)
