@@ -138,9 +138,9 @@ def is_local(master: str) -> bool:
 def _small_options(input_path: str, chosen: str) -> list[str]:
     """Java without its optimising compiler and with its plain collector when the input is small.
 
-    Compiling costs some 30 s of processor time in any run, half of a run on the bundled ratings; it makes Spark twice as
-    fast on bulk data, which earns that back from about 10 million events on. The default collector's threads take the
-    cores from Spark where there are two.
+    Compiling costs some 30 s of processor time in any run, half of a run on the bundled ratings; it makes Spark twice
+    as fast on bulk data, which earns that back from about 10 million events on. The default collector's threads take
+    the cores from Spark where there are two.
 
     Args:
         chosen: the user's own Java options; with a collector in them none is added, for Java refuses two.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,11 @@ from fm_spark.core.gradient import Settings
 from fm_spark.core.sequences import TEST, TRAIN
 from fm_spark.errors import DivergenceError
 from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION, Block, Slices, pack_slices
+from fm_spark.training.checkpoints import Checkpoints
+from fm_spark.training.fits import make_fits
 from fm_spark.training.resolve import DataSize, Recipe, block_count, candidates, round_count
 from fm_spark.training.train import stage_counts
-from fm_spark.training.trainer import Fit, TrainingData, fit
+from fm_spark.training.trainer import Fit, FitState, TrainingData, fit
 
 N_ITEMS = 30
 FEATURE_TO_ITEM = np.arange(N_ITEMS, dtype=np.int32)
@@ -130,6 +133,31 @@ def test_training_learns_the_taste(spark: SparkSession, events: DataFrame) -> No
     record = fitted.history[0].record
     assert record.bytes_aggregated > 0
     assert record.bytes_broadcast >= fitted.parameters.nbytes()
+    slices.unpersist()
+
+
+class _NoCheckpoints:
+    """Stands for checkpoints that hold nothing and are never due."""
+
+    def newest(self) -> dict[str, FitState]:
+        return {}
+
+    def after_round(self, states: object) -> None:
+        pass
+
+
+def test_fits_side_by_side_end_with_the_same_bits(spark: SparkSession, events: DataFrame) -> None:
+    slices = pack(events, 1, 1, 1)
+    data = TrainingData(slices, stage_counts(slices, N_ITEMS).liked, None, 1.0)
+    found = []
+    for checkpoint_rounds in (0, 1000):  # 0: side by side; saving by rounds asks for one after the other
+        overrides = ["train.k=4", "train.epochs=3", f"train.checkpoint_rounds={checkpoint_rounds}"]
+        size = DataSize(60, 900, 450, N_ITEMS)
+        nothing = cast(Checkpoints, _NoCheckpoints())
+        tried, made = make_fits(spark.sparkContext, data, load_config(overrides=overrides).train, size, nothing)
+        assert (len(tried), len(made)) == (2, 2)
+        found.append([digest(one) for one in made] + [one.metrics["ndcg_at_10"] for one in tried])
+    assert found[0] == found[1]
     slices.unpersist()
 
 
