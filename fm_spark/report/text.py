@@ -121,7 +121,7 @@ def _user(user: UserLists, console: Console) -> RenderableType:
 
 def _cluster(cluster: ClusterFacts) -> RenderableType:
     lines: list[RenderableType] = [
-        Text(f"  {cluster.label}", style="bold").append(f"  {cluster.size:,} items", style="dim"),
+        Padding(Text(cluster.label, style="bold").append(f"  {cluster.size:,} items", style="dim"), (0, 0, 0, 2)),
         Padding(Text("; ".join(cluster.exemplars)), (0, 0, 0, 4)),
     ]
     traits = "; ".join(words.lifts(pairs) for pairs in (cluster.genres, cluster.tags) if pairs)
