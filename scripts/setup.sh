@@ -81,5 +81,7 @@ quietly "pip install of fm_spark" .venv/bin/python -m pip install --disable-pip-
     --no-deps --no-build-isolation --editable .
 say "fetching Delta's jar for Spark, so that runs work offline"
 quietly "fetching Delta's jar" .venv/bin/python scripts/fetch_delta.py
+say "compiling the kernels, so that the first run does not wait for it"
+quietly "compiling the kernels" .venv/bin/python scripts/compile_kernels.py
 touch .venv/.ready
 say "done"
