@@ -87,6 +87,11 @@ class Workspace:
         self.touched_items = np.zeros(n_items, np.uint8)
         self.items = np.empty(n_items, np.int32)
 
+    def clear(self) -> None:
+        """Forgets the marks that a block left which stopped half-way."""
+        self.touched[:] = 0
+        self.touched_items[:] = 0
+
 
 class Minibatch(NamedTuple):
     """Chunks of positives with their targets and shared negatives."""

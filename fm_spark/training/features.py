@@ -13,7 +13,7 @@ from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.vocabulary import extend_vocabulary
 from fm_spark.tables.store import TableStore
 
-ITEM, GENRE, UNSEEN = "item", "genre", "__unseen__"
+ITEM, GENRE = "item", "genre"
 
 
 class Side(NamedTuple):

@@ -19,9 +19,10 @@ from fm_spark.core.machine import Machine
 from fm_spark.core.side import SideFeatures, compose, own_rows
 from fm_spark.errors import TableError
 from fm_spark.events.catalogue import Catalogue
+from fm_spark.events.vocabulary import UNSEEN
 from fm_spark.tables.contracts import FM_MODEL, FM_PARAMETERS, VOCABULARY
 from fm_spark.tables.store import TableStore
-from fm_spark.training.features import GENRE, ITEM, UNSEEN, genre_features, history_fields, vocabulary_of
+from fm_spark.training.features import GENRE, ITEM, genre_features, history_fields, vocabulary_of
 from fm_spark.training.trainer import Fit
 
 _PARAMETERS = (

@@ -122,7 +122,9 @@ def _learn(
     parameters, sampler = shared.value  # type: ignore[attr-defined]
     work = _workspace(parameters)
     total = _accumulator(parameters, strategy.dtype)
-    total.take()  # what a task that failed in this worker may have left
+    # what a task that stopped half-way in this worker may have left
+    work.clear()
+    total.take()
     for block in blocks:
         stream = (key.seed, key.epoch, key.round * key.n_blocks + block.number)
         try:
