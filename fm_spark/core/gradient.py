@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,10 +14,11 @@ from numba import njit
 from fm_spark.core import history
 from fm_spark.core.parameters import Doubles, Floats, Parameters
 from fm_spark.core.plan import Chunks, Positives
+from fm_spark.core.prefetch import prefetch_item
+from fm_spark.core.scratch import Scratch
 from fm_spark.core.sequences import Sequences
 from fm_spark.core.softmax import softmax_gradient
-
-Rows = npt.NDArray[np.int32]
+from fm_spark.core.touched import AHEAD, Rows, Touched, place_of
 
 
 class Settings(NamedTuple):
@@ -48,49 +50,46 @@ def make_sampler(count: npt.NDArray[np.int64], power: float) -> Sampler:
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _scatter(  # type: ignore[no-untyped-def]
-    index, offset, source, source_bias, grad, grad_bias, touched, touched_rows, n, touched_bias, bias_rows, m
+    index, offset, source, scale, source_bias, grad, place, rows, n, grad_bias, bias_place, items, m
 ):
-    """Adds item-side gradients to the scratch rows; returns the new lengths of both touched lists."""
+    """Adds item-side gradients, ``scale[j] * source[j]``; returns the new numbers of rows and items."""
     k = grad.shape[1]
     for j in range(len(index)):
-        item = index[j]
-        row = offset + item
-        if touched[row] == 0:
-            touched[row] = 1
-            touched_rows[n] = row
-            n += 1
+        if j + AHEAD < len(index):
+            prefetch_item(place, offset + index[j + AHEAD])
+        at, n, first = place_of(place, rows, n, offset + index[j])
+        if first:
             for f in range(k):
-                grad[row, f] = source[j, f]
+                grad[at, f] = scale[j] * source[j, f]
         else:
             for f in range(k):
-                grad[row, f] += source[j, f]
-        if touched_bias[item] == 0:
-            touched_bias[item] = 1
-            bias_rows[m] = item
-            m += 1
-            grad_bias[item] = source_bias[j]
-        else:
-            grad_bias[item] += source_bias[j]
+                grad[at, f] += scale[j] * source[j, f]
+        at, m, first = place_of(bias_place, items, m, index[j])
+        grad_bias[at, 0] = source_bias[j] if first else grad_bias[at, 0] + source_bias[j]
     return n, m
 
 
 class Workspace:
-    """Scratch arrays of a task, as large as the parameters, made once and reused by its blocks and rounds."""
+    """Scratch arrays of a task, made once and reused by its blocks and rounds.
+
+    Attributes:
+        factors, bias: gradients and old values of the factor rows and of the items' biases.
+        scratch: arrays of a minibatch.
+    """
 
     def __init__(self, shape: tuple[int, int], n_items: int) -> None:
-        rows, k = shape
-        self.shape, self.n_items = shape, n_items
-        self.grad = np.empty((rows, k), np.float32)
-        self.touched = np.zeros(rows, np.uint8)
-        self.rows = np.empty(rows, np.int32)
-        self.grad_bias = np.empty((n_items, 1), np.float32)
-        self.touched_items = np.zeros(n_items, np.uint8)
-        self.items = np.empty(n_items, np.int32)
+        self.factors = Touched(*shape)
+        self.bias = Touched(n_items, 1)
+        self.scratch = Scratch()
+
+    def nbytes(self) -> int:
+        """Bytes that follow from the size of the parameters."""
+        return self.factors.nbytes() + self.bias.nbytes()
 
     def clear(self) -> None:
-        """Forgets the marks that a block left which stopped half-way."""
-        self.touched[:] = 0
-        self.touched_items[:] = 0
+        """Forgets what a block left which stopped half-way."""
+        self.factors.clear()
+        self.bias.clear()
 
 
 class Minibatch(NamedTuple):
@@ -130,42 +129,45 @@ def add_gradient(
     """Adds the minibatch's gradient (a sum over its events) to the scratch rows.
 
     Args:
-        counts: how many rows and items are in the scratch already; (0, 0) starts afresh.
+        counts: how many rows and items have a gradient in the scratch already; (0, 0) starts afresh.
 
     Returns:
-        Summed loss, summed weight, and the new counts: ``work.rows[:n]`` and ``work.items[:m]`` are touched.
+        Summed loss, summed weight, and the new counts: ``work.factors.grad[:n]`` are the gradients of
+        ``work.factors.rows[:n]``, ``work.bias.grad[:m]`` those of the biases of the items ``work.bias.rows[:m]``.
     """
-    n_items = parameters.n_items
-    decays = np.asarray(settings.decays)
-    window = history.windows(decays)
-    query = np.empty((len(batch.position), parameters.factors.shape[1]), np.float32)
     where = (
-        n_items,
-        decays,
-        window,
+        parameters.n_items,
+        *_decays(settings.decays),
         sequences.item,
         sequences.liked,
         batch.chunk_ptr,
         batch.chunk_start,
         batch.position,
     )
+    query = work.scratch.take("query", len(batch.position), parameters.factors.shape[1])
     history.forward(parameters.factors, *where, query)
     weight = sequences.weight[batch.position]
     g = softmax_gradient(
-        query, batch.target, batch.negative, parameters.item_factors, parameters.bias, correction, weight
+        query, batch.target, batch.negative, parameters.item_factors, parameters.bias, correction, weight, work.scratch
     )
-    n = history.backward(work.grad, work.touched, work.rows, counts[0], *where, g.query)
-    m = counts[1]
-    offset = (parameters.n_tables - 1) * n_items
-    for index, factors, bias in (
-        (batch.target, g.target_factors, g.target_bias),
-        (batch.negative, g.negative_factors, g.negative_bias),
+    wide, narrow = work.factors, work.bias
+    n, m = history.backward(wide.grad, wide.place, wide.rows, counts[0], *where, g.query), counts[1]
+    offset = len(parameters.factors) - parameters.n_items
+    for index, source, scale, bias in (
+        (batch.target, query, g.target_bias, g.target_bias),
+        (batch.negative, g.negative_factors, np.ones(len(batch.negative), np.float32), g.negative_bias),
     ):
         n, m = _scatter(
-            index, offset, factors, bias, work.grad, work.grad_bias[:, 0], work.touched, work.rows, n,
-            work.touched_items, work.items, m,
+            index, offset, source, scale, bias, wide.grad, wide.place, wide.rows, n,
+            narrow.grad, narrow.place, narrow.rows, m,
         )  # fmt: skip
     return g.loss, float(weight.sum()), n, m
+
+
+@functools.cache
+def _decays(decays: tuple[float, ...]) -> tuple[Doubles, npt.NDArray[np.int64]]:
+    values = np.array(decays, np.float64)
+    return values, history.windows(values)
 
 
 def check_loss(loss: float) -> None:

@@ -16,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from fm_spark.core.prefetch import prefetch_item, prefetch_row
+from fm_spark.core.touched import AHEAD, place_of
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -28,9 +31,10 @@ def windows(decays: npt.NDArray[np.float64]) -> Ints:
 
 
 @njit(inline="always")
-def inverse_norm(decay, n):  # type: ignore[no-untyped-def]
-    """1 / 2-norm of (1, d, ..., d^(n-1)); n > 0."""
-    return math.sqrt((1.0 - decay * decay) / (1.0 - decay ** (2.0 * n)))
+def inverse_norm(decay, n, window):  # type: ignore[no-untyped-def]
+    """1 / 2-norm of (1, d, ..., d^(n-1)) as float32; n > 0. Beyond the window it no longer changes."""
+    left_out = decay ** (2.0 * n) if n < window else 0.0
+    return np.float32(math.sqrt((1.0 - decay * decay) / (1.0 - left_out)))
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -63,6 +67,7 @@ def forward(
         first, last, start = chunk_ptr[c], chunk_ptr[c + 1], chunk_start[c]
         if first == last:
             continue
+        end = position[last - 1]
         for d in range(len(decays)):
             decay = np.float32(decays[d])
             state[:] = 0.0
@@ -73,12 +78,14 @@ def forward(
                     s = p - window[d]
                     state[:] = 0.0
                 while s < p:
+                    if s + AHEAD < end:
+                        prefetch_row(factors, (2 * d + liked[s + AHEAD]) * n_items + item[s + AHEAD])
                     row = (2 * d + liked[s]) * n_items + item[s]
                     for f in range(k):
                         state[f] = decay * state[f] + factors[row, f]
                     s += 1
                 if p > start:
-                    scale = np.float32(inverse_norm(decays[d], p - start))
+                    scale = inverse_norm(decays[d], p - start, window[d])
                     for f in range(k):
                         out[j, f] += scale * state[f]
 
@@ -86,9 +93,9 @@ def forward(
 @njit(cache=True, nogil=True, fastmath=True)
 def backward(
     grad: Floats,
-    touched: npt.NDArray[np.uint8],
-    touched_rows: npt.NDArray[np.int32],
-    n_touched: int,
+    place: npt.NDArray[np.int32],
+    rows: npt.NDArray[np.int32],
+    n_rows: int,
     n_items: int,
     decays: npt.NDArray[np.float64],
     window: Ints,
@@ -101,8 +108,9 @@ def backward(
 ) -> int:
     """Adds the gradient of the history vectors for ``grad_query`` (float32 [n_queries, k]) to ``grad``.
 
-    Rows that receive something are marked in ``touched`` (uint8 [n_rows]) and listed in ``touched_rows`` from
-    ``n_touched`` on; returns the new length of the list. The other arguments are those of :func:`forward`.
+    The gradient of row r is ``grad[place[r] - 1]``, one row after the other as they are first touched, so that it
+    stays in the cache; ``place[r]`` is 0 for a row without one. ``rows`` lists those with one, from ``n_rows`` on;
+    returns the new length of the list. The other arguments are those of :func:`forward`.
     """
     k = grad.shape[1]
     state = np.empty(k, np.float32)
@@ -121,7 +129,7 @@ def backward(
                 while j >= first and position[j] == s + 1:
                     if age >= window[d]:
                         state[:] = 0.0
-                    scale = np.float32(inverse_norm(decays[d], s + 1 - start))
+                    scale = inverse_norm(decays[d], s + 1 - start, window[d])
                     for f in range(k):
                         state[f] += scale * grad_query[j, f]
                     age = 0
@@ -129,18 +137,18 @@ def backward(
                 if age >= window[d]:
                     s = position[j] - 1  # skip to the next query; j >= first because s >= end
                     continue
+                if s - AHEAD >= end:
+                    prefetch_item(place, (2 * d + liked[s - AHEAD]) * n_items + item[s - AHEAD])
                 row = (2 * d + liked[s]) * n_items + item[s]
-                if touched[row] == 0:
-                    touched[row] = 1
-                    touched_rows[n_touched] = row
-                    n_touched += 1
+                at, n_rows, first_touch = place_of(place, rows, n_rows, row)
+                if first_touch:
                     for f in range(k):
-                        grad[row, f] = state[f]
+                        grad[at, f] = state[f]
                         state[f] *= decay
                 else:
                     for f in range(k):
-                        grad[row, f] += state[f]
+                        grad[at, f] += state[f]
                         state[f] *= decay
                 age += 1
                 s -= 1
-    return n_touched
+    return n_rows

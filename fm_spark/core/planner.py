@@ -252,7 +252,7 @@ def _memory(w: Workload, t: Transport, parts: tuple[Rows, Rows, Rows], n_feature
     row, summed = 4 * w.k + 8, 4 * w.k + 24  # a row of the parameters and of a sum, in memory
     tables = 2 * n_features * (4 * w.k + 100)  # fm_parameters of two models on their way to Spark
     machine = Workspace((2 * len(w.decays) + 1, w.k), 1)  # of one item
-    scratch = sum(a.nbytes for a in vars(machine).values() if isinstance(a, np.ndarray)) + len(machine.rows) * summed
+    scratch = machine.nbytes() + (2 * len(w.decays) + 1) * summed
     cached = _BYTES_PER_EVENT * w.events + _BYTES_PER_USER * w.users
     undo = block.factors * (3 * row + summed)  # values before, after, the difference, and that on the grid
     packed = 2 * cached / (w.blocks * w.rounds)

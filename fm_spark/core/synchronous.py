@@ -51,13 +51,13 @@ def gradient_sum(
             check_loss(batch_loss)
             loss += round(batch_loss * LOSS_GRID)
             events += round(weight * LOSS_GRID)
-        at, items = work.rows[:n], work.items[:m]
-        total[at] += np.rint(work.grad[at].astype(np.float64) * GRADIENT_GRID).astype(np.int64)
-        total_bias[items] += np.rint(work.grad_bias[items].astype(np.float64) * GRADIENT_GRID).astype(np.int64)
+        at, items = work.factors.rows[:n], work.bias.rows[:m]
+        total[at] += np.rint(work.factors.grad[:n].astype(np.float64) * GRADIENT_GRID).astype(np.int64)
+        total_bias[items] += np.rint(work.bias.grad[:m].astype(np.float64) * GRADIENT_GRID).astype(np.int64)
         touched[at] += 1
         touched_items[items] += 1
-        work.touched[at] = 0
-        work.touched_items[items] = 0
+        work.factors.place[at] = 0
+        work.bias.place[items] = 0
     return MoveSum(_touched_rows(total, touched), _touched_rows(total_bias, touched_items), loss, events, 0.0)
 
 

@@ -75,9 +75,9 @@ def test_gradient_is_the_transposed_recursion(seed):
     rows = 5 * n_items
     _, where = ask(np.zeros((rows, k), np.float32), decays, block, n_items, chunks)
     upstream = rng.normal(size=(len(where[-1]), k)).astype(np.float32)
-    grad, touched = np.full((rows, k), np.nan, np.float32), np.zeros(rows, np.uint8)
+    grad, place = np.full((rows, k), np.nan, np.float32), np.zeros(rows, np.int32)
     listed = np.empty(rows, np.int32)
-    n = history.backward(grad, touched, listed, 0, *where, upstream)
+    n = history.backward(grad, place, listed, 0, *where, upstream)
     expected = np.zeros((rows, k))
     j = 0
     for u, places in chunks:
@@ -87,8 +87,8 @@ def test_gradient_is_the_transposed_recursion(seed):
                 bag = slow.history_bag(block.item[begin:p], block.liked[begin:p], decay, n_items)
                 expected[2 * d * n_items : (2 * d + 2) * n_items] += np.outer(bag, upstream[j])
             j += 1
-    assert sorted(listed[:n]) == list(np.flatnonzero(touched))
-    np.testing.assert_allclose(grad[listed[:n]], expected[listed[:n]], atol=1e-4)
+    assert sorted(listed[:n]) == list(np.flatnonzero(place))
+    np.testing.assert_allclose(grad[place[listed[:n]] - 1], expected[listed[:n]], atol=1e-4)
     untouched = np.setdiff1d(np.arange(rows), listed[:n])
     np.testing.assert_allclose(expected[untouched], 0.0, atol=1e-6)
 

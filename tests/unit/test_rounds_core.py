@@ -110,6 +110,28 @@ def test_a_sum_travels_unchanged(largest):
         assert sum(a.nbytes for a in part.encoded()) < sum(a.nbytes for a in part)
 
 
+def test_a_block_that_stops_half_way_leaves_no_trace():
+    """After ``clear`` the workspace computes the same bits as a fresh one, and the parameters are as they were."""
+    block, parameters, sampler, work = make(5)
+    rare = N_ITEMS - 1  # only the last event that the block visits has it, and it is never drawn as a negative
+    found = positives(block)
+    order = visit_order(found, OPTIONS.chunk_size, np.random.default_rng(0))
+    item = block.item % rare
+    item[found.position[order.last[-1] - 1]] = rare
+    block, sampler = block._replace(item=item), sampler._replace(cumulative=np.append(sampler.cumulative[:-2], [1, 1]))
+    options = OPTIONS._replace(target_decay=0.0)
+    poisoned = parameters._replace(bias=np.where(np.arange(N_ITEMS) == rare, np.float32(np.nan), parameters.bias))
+    before = [array.copy() for array in poisoned]
+    with pytest.raises(FloatingPointError, match="loss"):
+        run_block(poisoned, work, block, sampler, options, np.random.default_rng(0))
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, poisoned, strict=True))
+    assert work.factors.place.any()  # it did stop in the middle of a minibatch
+    work.clear()
+    for strategy in (LocalSteps(0.5), Synchronous()):
+        fresh = strategy.block(parameters, make(5)[3], block, sampler, OPTIONS, (1, 2, 3))
+        assert same(strategy.block(parameters, work, block, sampler, OPTIONS, (1, 2, 3)), fresh)
+
+
 def test_an_empty_block_learns_nothing():
     _, parameters, sampler, work = make(4)
     nobody = slow.random_sequences(np.random.default_rng(0), 0, N_ITEMS, 1)

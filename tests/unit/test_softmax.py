@@ -61,8 +61,8 @@ def gradient(parameters, block, batch, options, n_items):
     correction = make_sampler(np.arange(n_items), 0.5).correction
     loss, weight, n, m = add_gradient(parameters, work, block, batch, options, correction)
     dense, dense_bias = np.zeros(parameters.factors.shape), np.zeros(n_items)
-    dense[work.rows[:n]] = work.grad[work.rows[:n]]
-    dense_bias[work.items[:m]] = work.grad_bias[work.items[:m], 0]
+    dense[work.factors.rows[:n]] = work.factors.grad[:n]
+    dense_bias[work.bias.rows[:m]] = work.bias.grad[:m, 0]
     return loss, weight, dense, dense_bias
 
 
