@@ -78,12 +78,13 @@ def adagrad_step(parameters: Parameters, total: MoveSum, settings: Settings) -> 
     Source:
         Duchi, Hazan and Singer 2011, "Adaptive subgradient methods", with one accumulator a row.
     """
-    _step(total.factors, parameters.factors, parameters.factors_state, settings.learning_rate, settings.l2)
+    adagrad_rows(total.factors, parameters.factors, parameters.factors_state, settings.learning_rate, settings.l2)
     bias = parameters.bias.reshape(-1, 1)
-    _step(total.bias, bias, parameters.bias_state, settings.learning_rate, settings.l2_bias)
+    adagrad_rows(total.bias, bias, parameters.bias_state, settings.learning_rate, settings.l2_bias)
 
 
-def _step(total: RowSum, values: Floats, state: Doubles, rate: float, l2: float) -> None:
+def adagrad_rows(total: RowSum, values: Floats, state: Doubles, rate: float, l2: float) -> None:
+    """Steps the touched rows of ``values`` (float32 [n, width]) and their ``state`` (float64 [n]) in place."""
     rows = total.rows
     gradient = total.move / GRADIENT_GRID + l2 * values[rows]
     state[rows] += np.square(gradient).mean(axis=1)
