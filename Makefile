@@ -12,7 +12,7 @@ help: ## list these targets
 setup: $(READY) ## create .venv, install the locked packages, make sure of Java 17+ and Delta's jar
 	@:
 
-$(READY): requirements.lock pyproject.toml scripts/setup.sh scripts/fetch_delta.py scripts/compile_kernels.py
+$(READY): requirements.lock pyproject.toml scripts/setup.sh scripts/fetch_delta.py
 	@scripts/setup.sh
 
 run: $(READY) ## train on the bundled MovieLens ratings and write the tables to warehouse/

@@ -88,7 +88,11 @@ def build(arguments: argparse.Namespace, config: Config, environ: Mapping[str, s
         java_options = log_options(arguments.verbose) + java_options
     if is_local(master):
         command += ["--properties-file", str(LOCAL_SETTINGS)]
-        java_options = _small_options(config.input.path, java_options[-1]) + java_options
+        java_options = [
+            *_archive_options(Path(sys.prefix), java_options[-1]),
+            *_small_options(config.input.path, java_options[-1]),
+            *java_options,
+        ]
     else:
         # a cluster's own Spark knows the cluster's class path
         home = Path(environ.get("SPARK_HOME") or home)
@@ -150,6 +154,20 @@ def _small_options(input_path: str, chosen: str) -> list[str]:
     if not 0 < size < SMALL_INPUT:
         return []
     return ["-XX:TieredStopAtLevel=1"] + ([] if re.search(r"-XX:\+Use\w+GC", chosen) else ["-XX:+UseSerialGC"])
+
+
+def _archive_options(environment: Path, chosen: str) -> list[str]:
+    """Java with the archive of Spark's classes that set-up made (scripts/setup.sh), if it is there.
+
+    An archive of another Java or of other jars is passed over by Java; that is no reason for a warning.
+
+    Args:
+        environment: the folder of the virtual environment; chosen: the user's own Java options.
+    """
+    archive = environment / "classes.jsa"
+    if not archive.is_file() or "SharedArchiveFile" in chosen or "ArchiveClassesAtExit" in chosen:
+        return []
+    return [f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
 
 
 def _default_master(home: Path, environ: Mapping[str, str]) -> str | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from fm_spark.cli import job_main
 from fm_spark.config import Config
+from fm_spark.parallel import side_by_side
 from fm_spark.ranking.clusters import cluster_items, cluster_rows
 from fm_spark.ranking.inputs import load_inputs
 from fm_spark.ranking.profiles import Profile, item_tags, profile_rows, profiles
@@ -38,9 +39,16 @@ def run(spark: SparkSession, config: Config) -> ClusterResult:
     run_id, model_version, catalogue = inputs.model.run_id, inputs.model.model_version, inputs.catalogue
     clusters = cluster_items(spark, inputs.machine.item_factors, catalogue.count, catalogue.genres, config.cluster)
     found = profiles(catalogue, item_tags(inputs.items, catalogue), clusters)
-    own = [F.lit(run_id).alias("run_id"), F.lit(model_version).alias("model_version")]
-    rows = {ITEM_CLUSTERS: cluster_rows(spark, catalogue, clusters), CLUSTER_PROFILES: profile_rows(spark, found)}
-    versions = {table.name: store.write(made.select("*", *own), table, run_id) for table, made in rows.items()}
+    own = {"run_id": run_id, "model_version": model_version}
+    versions = side_by_side(
+        {
+            table.name: partial(store.write, rows.assign(**own), table, run_id)
+            for table, rows in (
+                (ITEM_CLUSTERS, cluster_rows(catalogue, clusters)),
+                (CLUSTER_PROFILES, profile_rows(found)),
+            )
+        }
+    )
     log.info("%d clusters of %s items, silhouette %.3f", len(found), f"{catalogue.n_items:,}", clusters.silhouette)
     return ClusterResult(run_id, model_version, found, clusters.silhouette, versions)
 

@@ -37,7 +37,7 @@ def run(spark: SparkSession, config: Config) -> EvaluateResult:
     inputs = load_inputs(store, config, runs.EVALUATION)
     model = inputs.model
     sums = rank_test_part(inputs.events, inputs.machine, inputs.catalogue)
-    version = store.write(evaluation_rows(spark, model, sums, inputs.catalogue.n_items), EVALUATION, model.run_id)
+    version = store.write(evaluation_rows(model, sums, inputs.catalogue.n_items), EVALUATION, model.run_id)
     metrics = {ranker: s.means() for ranker, s in sums.items()}
     for ranker, values in metrics.items():
         log.info("%s: %s", ranker, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))

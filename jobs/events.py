@@ -16,6 +16,7 @@ from fm_spark.events.items import field_values
 from fm_spark.events.quality import quality_rows
 from fm_spark.events.read import read_input
 from fm_spark.events.vocabulary import extend_vocabulary
+from fm_spark.parallel import side_by_side
 from fm_spark.tables.contracts import DATA_QUALITY, EVENTS, ITEMS, VOCABULARY
 from fm_spark.tables.runs import started_run_id
 from fm_spark.tables.store import TableStore
@@ -41,12 +42,16 @@ def run(spark: SparkSession, config: Config) -> EventsResult:
     with derived(read_input(spark, config.input), config.events) as made:
         vocabulary = extend_vocabulary(store, field_values(made.items), run_id)
         items = encode_items(made.items, vocabulary).select("*", own).persist()
-        versions = {
-            "items": store.write(items, ITEMS, run_id),
-            "events": store.write(encode_events(made.events, items).select("*", own), EVENTS, run_id),
-            "data_quality": store.write(quality_rows(spark, made.findings, "events", run_id), DATA_QUALITY, run_id),
-            "vocabulary": store.version(VOCABULARY),
-        }
+        events = encode_events(made.events, items).select("*", own)
+        quality = quality_rows(made.findings, "events", run_id)
+        versions = side_by_side(
+            {
+                "items": lambda: store.write(items, ITEMS, run_id),
+                "events": lambda: store.write(events, EVENTS, run_id),
+                "data_quality": lambda: store.write(quality, DATA_QUALITY, run_id),
+                "vocabulary": lambda: store.version(VOCABULARY),
+            }
+        )
         items.unpersist()
         totals = made.totals
     log.info("%s events of %s users and %s items", f"{totals.events:,}", f"{totals.users:,}", f"{totals.items:,}")

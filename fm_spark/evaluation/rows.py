@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pyspark.sql import DataFrame, SparkSession
+import pandas as pd
 
 from fm_spark.core.metrics import MetricSums
 from fm_spark.errors import InputError
@@ -13,7 +13,7 @@ from fm_spark.tables.contracts import EVALUATION
 from fm_spark.tables.runs import ModelRecord
 
 
-def evaluation_rows(spark: SparkSession, model: ModelRecord, sums: dict[str, MetricSums], n_items: int) -> DataFrame:
+def evaluation_rows(model: ModelRecord, sums: dict[str, MetricSums], n_items: int) -> pd.DataFrame:
     """The rows of the ``evaluation`` table for what :func:`~fm_spark.evaluation.evaluate.rank_test_part` measured.
 
     Raises:
@@ -42,4 +42,4 @@ def evaluation_rows(spark: SparkSession, model: ModelRecord, sums: dict[str, Met
         for ranker, s in sums.items()
         for name, value in s.means().items()
     ]
-    return spark.createDataFrame(rows, ", ".join(f"{column.name} {column.type}" for column in EVALUATION.columns))
+    return pd.DataFrame(rows, columns=EVALUATION.column_names)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame
+import pandas as pd
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from fm_spark.events.vocabulary import GENRE, ITEM
@@ -43,18 +44,16 @@ def catalogue_rows(histories: DataFrame, items: DataFrame | None, tags: DataFram
     )
 
 
-def field_values(items: DataFrame) -> DataFrame:
-    """The field, value and place of the events' static features: items by ascending id, genres by name."""
+def field_values(items: DataFrame) -> pd.DataFrame:
+    """The field and value of the events' static features: items by ascending id, genres by name.
 
-    def entry(field: str, value: Column, item: Column, name: Column) -> Column:
-        place = F.struct(item.alias("id"), name.alias("name"))
-        return F.struct(F.lit(field).alias("field"), value.alias("value"), place.alias("place"))
-
-    item = F.col("item_id")
-    no_item = F.lit(None).cast(items.schema["item_id"].dataType)
-    own = F.array(entry(ITEM, item.cast("string"), item, F.lit("")))
-    genres = F.transform("genres", lambda name: entry(GENRE, name, no_item, name))
-    return items.select(F.inline(F.concat(own, genres)))
+    Collected on the driver: they grow with the catalogue, not with users or events.
+    """
+    rows = items.select("item_id", "genres").toPandas()
+    # pandas orders str by code point, as Spark does
+    ids = rows["item_id"].sort_values(kind="stable").astype(str)
+    genres = sorted({name for names in rows["genres"] for name in names})
+    return pd.DataFrame({"field": [ITEM] * len(ids) + [GENRE] * len(genres), "value": [*ids, *genres]})
 
 
 def _tag_lists(tags: DataFrame) -> DataFrame:

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pyspark.sql import DataFrame, SparkSession
+import pandas as pd
 
 MAX_EXAMPLES = 5
-_SCHEMA = "run_id string, step string, check string, rows bigint, action string, detail string, examples array<string>"
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Finding:
     examples: tuple[str, ...] = ()
 
 
-def quality_rows(spark: SparkSession, findings: Iterable[Finding], step: str, run_id: str) -> DataFrame:
+def quality_rows(findings: Iterable[Finding], step: str, run_id: str) -> pd.DataFrame:
     """The findings as rows of ``data_quality``."""
     rows = [(run_id, step, f.check, f.rows, f.action, f.detail, list(f.examples[:MAX_EXAMPLES])) for f in findings]
-    return spark.createDataFrame(rows, _SCHEMA)
+    return pd.DataFrame(rows, columns=["run_id", "step", "check", "rows", "action", "detail", "examples"])

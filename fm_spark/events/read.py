@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -12,8 +13,9 @@ from fm_spark.config import InputConfig
 from fm_spark.events import generic, movielens
 from fm_spark.events.layouts import MovieLensLayout, find_layout
 from fm_spark.events.quality import MAX_EXAMPLES, Finding
-from fm_spark.events.rows import checked_events, refuse
+from fm_spark.events.rows import Checked, checked_events, refuse
 from fm_spark.events.sources import MALFORMED, PROBLEM, Source
+from fm_spark.parallel import side_by_side
 
 _ITEM_COLUMNS = ("item_id", "title", "genres", "year")
 
@@ -60,11 +62,18 @@ def read_input(spark: SparkSession, config: InputConfig) -> RawInput:
 
 def _read_movielens(spark: SparkSession, layout: MovieLensLayout, config: InputConfig) -> RawInput:
     source = movielens.ratings_source(spark, layout)
-    events = checked_events(source, movielens.ratings_shape(layout, config.value_range), config.bad_rows)
-    items, found = _checked_items(
-        movielens.items_source(spark, layout), lambda raw: movielens.items_shape(spark, layout, raw), config
+    files = movielens.items_source(spark, layout), movielens.tags_source(spark, layout)
+    checked: dict[str, Any] = side_by_side(
+        {
+            "events": lambda: checked_events(
+                source, movielens.ratings_shape(layout, config.value_range), config.bad_rows
+            ),
+            "items": lambda: _checked_items(files[0], lambda raw: movielens.items_shape(spark, layout, raw), config),
+            "tags": lambda: _checked_tags(files[1]),
+        }
     )
-    tags, unread = _checked_tags(movielens.tags_source(spark, layout))
+    events: Checked = checked["events"]
+    (items, found), (tags, unread) = checked["items"], checked["tags"]
     findings = [*events.findings, *found, *unread]
     return RawInput(source.name, events.rows, items, tags, True, events.read, findings)
 

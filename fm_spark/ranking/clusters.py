@@ -239,9 +239,9 @@ def _assign(vectors: Doubles, fit: _Fit) -> Clusters:
     return Clusters(cluster, distance, medoid, fit.centres[used[order]], fit.silhouette)
 
 
-def cluster_rows(spark: SparkSession, catalogue: Catalogue, clusters: Clusters) -> DataFrame:
+def cluster_rows(catalogue: Catalogue, clusters: Clusters) -> pd.DataFrame:
     """The rows of ``item_clusters`` but for run and model."""
-    rows = pd.DataFrame(
+    return pd.DataFrame(
         {
             "item_id": catalogue.item_id,
             "title": catalogue.title,
@@ -250,4 +250,3 @@ def cluster_rows(spark: SparkSession, catalogue: Catalogue, clusters: Clusters) 
             "is_medoid": clusters.medoid,
         }
     )
-    return spark.createDataFrame(rows)

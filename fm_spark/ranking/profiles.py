@@ -9,12 +9,12 @@ from math import ceil, log2
 
 import numpy as np
 import numpy.typing as npt
-from pyspark.sql import DataFrame, SparkSession
+import pandas as pd
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.ranking.clusters import Clusters
-from fm_spark.tables.contracts import CLUSTER_PROFILES
 
 EXEMPLARS = 5
 _LISTED = 5
@@ -133,9 +133,6 @@ def item_tags(items: DataFrame, catalogue: Catalogue) -> list[list[str]]:
     return tags
 
 
-def profile_rows(spark: SparkSession, described: Sequence[Profile]) -> DataFrame:
+def profile_rows(described: Sequence[Profile]) -> pd.DataFrame:
     """The rows of ``cluster_profiles`` but for run and model."""
-    wanted = [f.name for f in fields(Profile)]
-    types = {column.name: column.type for column in CLUSTER_PROFILES.columns}
-    rows = [astuple(profile) for profile in described]
-    return spark.createDataFrame(rows, ", ".join(f"{name} {types[name]}" for name in wanted))
+    return pd.DataFrame([astuple(profile) for profile in described], columns=[f.name for f in fields(Profile)])

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from pyspark.sql import Row
 
 from fm_spark.config import ReportConfig
+from fm_spark.parallel import side_by_side
 from fm_spark.report.facts import Curve, DataFacts, ItemFacts, MetricFacts, QualityCheck, RunFacts, TrainingFacts
 from fm_spark.report.lists import cluster_facts, history_lengths, item_facts, user_lists
 from fm_spark.report.pinned import Pinned, utc
@@ -36,29 +38,48 @@ def collect_run(
     """
     publication = published(store, run_id)
     pinned = Pinned(store, publication)
-    tables = pinned.sizes()
-    items = item_facts(pinned)
-    lengths = history_lengths(pinned)
-    clusters = cluster_facts(pinned, items)
+    # each of them is a few small queries, whose planning takes longer than their work
+    found: dict[str, Any] = side_by_side(
+        {
+            "tables": pinned.sizes,
+            "items": lambda: item_facts(pinned),
+            "lengths": lambda: history_lengths(pinned),
+            "metrics": lambda: _metrics(pinned),
+            "training": lambda: _training(pinned),
+            "checks": lambda: _checks(pinned),
+        }
+    )
+    items, lengths = found["items"], found["lengths"]
+    shown_rows: dict[str, Any] = side_by_side(
+        {
+            "users": lambda: user_lists(pinned, lengths, shown.users),
+            "clusters": lambda: cluster_facts(pinned, items),
+        }
+    )
+    clusters = shown_rows["clusters"]
     return RunFacts(
         run_id=publication.run_id,
         model_version=publication.model_version,
         published_at=publication.published_at,
         root=store.root,
-        data=_data(pinned, lengths, items),
-        metrics=_metrics(pinned),
-        training=_training(pinned),
-        users=user_lists(pinned, lengths, shown.users),
+        data=_data(found["checks"], lengths, items),
+        metrics=found["metrics"],
+        training=found["training"],
+        users=shown_rows["users"],
         clusters=clusters[: shown.clusters],
         cluster_labels={cluster.cluster_id: cluster.label for cluster in clusters},
-        tables=tables,
+        tables=found["tables"],
         items=items,
         seconds=dict(seconds or {}),
     )
 
 
-def _data(pinned: Pinned, lengths: list[Row], items: ItemFacts) -> DataFacts:
-    checks = pinned.read(DATA_QUALITY).select("step", "check", "rows", "action", "detail").collect()
+def _checks(pinned: Pinned) -> list[QualityCheck]:
+    rows = pinned.read(DATA_QUALITY).select("step", "check", "rows", "action", "detail").collect()
+    return [QualityCheck(*row) for row in rows]
+
+
+def _data(checks: list[QualityCheck], lengths: list[Row], items: ItemFacts) -> DataFacts:
     return DataFacts(
         users=sum(row["users"] for row in lengths),
         items=int((items.count > 0).sum()),
@@ -68,7 +89,7 @@ def _data(pinned: Pinned, lengths: list[Row], items: ItemFacts) -> DataFacts:
         test_events=sum(row["test_events"] for row in lengths),
         first=min((utc(row["first"]) for row in lengths), default=None),
         last=max((utc(row["last"]) for row in lengths), default=None),
-        quality=[QualityCheck(*row) for row in checks],
+        quality=checks,
     )
 
 

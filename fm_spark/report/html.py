@@ -148,7 +148,6 @@ def _seconds(facts: RunFacts) -> str:
     if not facts.seconds:
         return ""
     rows = [[step, f"{seconds:.1f}"] for step, seconds in facts.seconds.items()]
-    rows.append(["all steps", f"{sum(facts.seconds.values()):.1f}"])
     return _section("Seconds by step", _table(["Step", "Seconds"], rows, numbers={1}))
 
 

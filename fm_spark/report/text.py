@@ -139,6 +139,6 @@ def _tables(facts: RunFacts) -> RenderableType:
 def _seconds(facts: RunFacts, console: Console) -> RenderableType:
     table = _grid(console, ("Step", False), ("Seconds", True))
     for step, seconds in facts.seconds.items():
-        table.add_row(step, f"{seconds:.1f}")
-    table.add_row(Text("all steps", style="bold"), Text(f"{sum(facts.seconds.values()):.1f}", style="bold"))
+        style = "bold" if step == "all steps" else ""
+        table.add_row(Text(step, style=style), Text(f"{seconds:.1f}", style=style))
     return table

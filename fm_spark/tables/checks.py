@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 from fm_spark.errors import TableError
 from fm_spark.tables.contracts import Contract
 
-_SHOWN_KEYS = 5
+SHOWN_KEYS = 5
 _WIDTH: dict[type[T.DataType], int] = {
     T.ByteType: 1,
     T.BooleanType: 1,
@@ -32,6 +32,22 @@ class Found:
 
     rows: int
     bytes: int
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What stands against committing rows.
+
+    Attributes:
+        nulls: column that must not be null -> rows without a value.
+        foreign: rows of another run; repeated: keys that occur more than once, the first of them as examples.
+    """
+
+    rows: int
+    nulls: dict[str, int]
+    foreign: int
+    repeated: int
+    examples: list[tuple[tuple[object, ...], int]]
 
 
 def check_rows(rows: DataFrame, contract: Contract, run_id: str) -> Found:
@@ -60,27 +76,40 @@ def check_rows(rows: DataFrame, contract: Contract, run_id: str) -> Found:
         )
         .collect()[0]
     )
-    nulls = {name: total[f"null_{i}"] for i, name in enumerate(required) if total[f"null_{i}"]}
+    repeated = int(total["repeated"] or 0)
+    problems = Problems(
+        rows=int(total["rows"] or 0),
+        nulls={name: int(total[f"null_{i}"] or 0) for i, name in enumerate(required)},
+        foreign=int(total["foreign"] or 0),
+        repeated=repeated,
+        examples=_repeated_keys(rows, contract) if repeated else [],
+    )
+    refuse_problems(contract, run_id, problems)
+    return Found(rows=problems.rows, bytes=int(total["bytes"] or 0))
+
+
+def refuse_problems(contract: Contract, run_id: str, problems: Problems) -> None:
+    """Raises the TableError for the first kind of problem that there is; returns when there is none."""
+    nulls = {name: n for name, n in problems.nulls.items() if n}
     if nulls:
-        what = ", ".join(f"{name} ({n:,} of {total['rows']:,} rows)" for name, n in nulls.items())
+        what = ", ".join(f"{name} ({n:,} of {problems.rows:,} rows)" for name, n in nulls.items())
         raise TableError(
             f"table {contract.name}: no value in {what}; these columns must not be null, nothing was written"
         )
-    if total["foreign"]:
-        raise TableError(f"table {contract.name}: {total['foreign']:,} rows carry another run_id than {run_id}")
-    if total["repeated"]:
-        raise TableError(_repeated_keys(rows, contract, total["repeated"]))
-    return Found(rows=int(total["rows"] or 0), bytes=int(total["bytes"] or 0))
+    if problems.foreign:
+        raise TableError(f"table {contract.name}: {problems.foreign:,} rows carry another run_id than {run_id}")
+    if problems.repeated:
+        shown = "; ".join(f"({', '.join(map(str, key))}) {n} times" for key, n in problems.examples)
+        raise TableError(
+            f"table {contract.name}: {problems.repeated:,} keys ({', '.join(contract.key)}) occur more than once, "
+            f"nothing was written: {shown}"
+        )
 
 
-def _repeated_keys(rows: DataFrame, contract: Contract, count: int) -> str:
+def _repeated_keys(rows: DataFrame, contract: Contract) -> list[tuple[tuple[object, ...], int]]:
     key = [F.col(_quoted(name)) for name in contract.key]
-    repeated = rows.groupBy(*key).count().where("count > 1").orderBy(*key).limit(_SHOWN_KEYS).collect()
-    shown = "; ".join(f"({', '.join(str(v) for v in row[:-1])}) {row[-1]} times" for row in repeated)
-    return (
-        f"table {contract.name}: {count:,} keys ({', '.join(contract.key)}) occur more than once, "
-        f"nothing was written: {shown}"
-    )
+    repeated = rows.groupBy(*key).count().where("count > 1").orderBy(*key).limit(SHOWN_KEYS).collect()
+    return [(tuple(row[:-1]), row[-1]) for row in repeated]
 
 
 def _quoted(name: str) -> str:

@@ -5,22 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
+import pandas as pd
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from fm_spark.errors import TableError
 from fm_spark.tables.contracts import ALL, EVALUATION, FM_MODEL, ITEM_CLUSTERS, PUBLICATIONS, TOP_N, Contract
 from fm_spark.tables.store import WRITTEN_BY, TableStore
-
-_SCHEMA = T.StructType(
-    [
-        T.StructField("run_id", T.StringType()),
-        T.StructField("model_version", T.StringType()),
-        T.StructField("published_at", T.TimestampType()),
-        T.StructField("tables", T.MapType(T.StringType(), T.LongType())),
-        T.StructField("metrics", T.MapType(T.StringType(), T.DoubleType())),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -56,7 +46,7 @@ def publish(store: TableStore, run_id: str, model_version: str) -> int:
                 f"run ./spark-submit.sh {WRITTEN_BY[contract.name]} --run-id {run_id} first"
             )
     row = (run_id, model_version, datetime.now(UTC), _versions(store, run_id, model_version), metrics)
-    return store.write(store.spark.createDataFrame([row], _SCHEMA), PUBLICATIONS, run_id)
+    return store.write(pd.DataFrame([row], columns=[f.name for f in fields(Publication)]), PUBLICATIONS, run_id)
 
 
 def published(store: TableStore, run_id: str = "") -> Publication:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 from delta.exceptions import DeltaConcurrentModificationException
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
@@ -18,6 +19,7 @@ from fm_spark.errors import TableError
 from fm_spark.tables.checks import check_rows
 from fm_spark.tables.commits import Commit, commits_newest_first, newest_version, read_commit
 from fm_spark.tables.contracts import Contract
+from fm_spark.tables.driver_rows import check_frame, spark_rows
 from fm_spark.tables.files import Folder
 from fm_spark.tables.shape import kept_rows, laid_out, shape_rows
 
@@ -155,15 +157,25 @@ class TableStore:
             self._root.check_writable()
             self._writable = True
 
-    def write(self, rows: DataFrame, contract: Contract, run_id: str, only: str = "") -> int:
+    def write(
+        self,
+        rows: DataFrame | pd.DataFrame,
+        contract: Contract,
+        run_id: str,
+        only: str = "",
+        *,
+        new_keys: bool = False,
+    ) -> int:
         """Commits rows as the contract's mode says and returns the new Delta version.
 
         All checks come before the commit, so that an error leaves the last good version. The same rows for the same
         run id give the same table again. ``append`` leaves out rows whose key is there already.
 
         Args:
-            rows: at least the contract's columns; others are left out; ``id`` columns are integers or strings.
+            rows: at least the contract's columns; others are left out; ``id`` columns are integers or strings. A
+                pandas frame is checked on the driver, which saves a small table most of Spark's time.
             only: with mode ``by_run``, a condition that all rows fulfil; the run's other rows stay.
+            new_keys: with mode ``append``, the caller has made sure that the table holds none of the keys.
 
         Raises:
             TableError: see :func:`~fm_spark.tables.checks.check_rows`; a column is missing; the root cannot be
@@ -171,16 +183,14 @@ class TableStore:
         """
         self.check_writable()
         exists = self.exists(contract)
-        shaped = shape_rows(rows, contract)
-        if exists:
-            self._check_types(shaped, contract)
-        with kept_rows(shaped) as kept:
-            found = check_rows(kept, contract, run_id)
-            if exists and contract.mode == "append":
+        with _checked(self.spark, rows, contract, run_id) as (kept, size):
+            if exists:
+                self._check_types(kept, contract)
+            if exists and contract.mode == "append" and not new_keys:
                 kept = self._unknown(kept, contract)
                 if kept.isEmpty():
                     return self.version(contract)
-            self._commit(laid_out(kept, contract, found.bytes), contract, run_id, only, exists)
+            self._commit(laid_out(kept, contract, size), contract, run_id, only, exists)
         _OURS.add(self._uri(contract))
         return self.version(contract)
 
@@ -254,27 +264,46 @@ class TableStore:
 
     def _commit(self, rows: DataFrame, contract: Contract, run_id: str, only: str, exists: bool) -> None:
         try:
-            with _setting(self.spark, _USER_METADATA, _note(contract, run_id)):
-                if not exists:
-                    created = rows.writeTo(self._identifier(contract)).using("delta")
-                    created = created.tableProperty(CONTRACT_PROPERTY, contract.name)
-                    if contract.partitions:
-                        created = created.partitionedBy(*[F.col(name) for name in contract.partitions])
-                    if contract.kept_hours:
-                        kept = f"interval {contract.kept_hours} hours"
-                        created = created.tableProperty("delta.deletedFileRetentionDuration", kept)
-                    # "or replace": files of an interrupted first write may lie there, and belong to no version
-                    created.tableProperty("comment", contract.comment).createOrReplace()
-                    return
-                writer = rows.write.format("delta").option("mergeSchema", "true")
-                if contract.mode == "by_run":
-                    where = f"{_of_run(run_id)} AND {only}" if only else _of_run(run_id)
-                    writer = writer.option("replaceWhere", where)
-                writer.mode("append" if contract.mode == "append" else "overwrite").save(self._uri(contract))
+            if not exists:
+                self._create(rows, contract, run_id)
+                return
+            writer = rows.write.format("delta").option("mergeSchema", "true")
+            # an option and not a setting of the session: several tables are written side by side
+            writer = writer.option("userMetadata", _note(contract, run_id))
+            if contract.mode == "by_run":
+                where = f"{_of_run(run_id)} AND {only}" if only else _of_run(run_id)
+                writer = writer.option("replaceWhere", where)
+            writer.mode("append" if contract.mode == "append" else "overwrite").save(self._uri(contract))
         except DeltaConcurrentModificationException as error:
             raise TableError(
                 f"another job wrote {self.path(contract)} at the same time; its version stands, run this job again"
             ) from error
+
+    def _create(self, rows: DataFrame, contract: Contract, run_id: str) -> None:
+        created = (
+            rows.writeTo(self._identifier(contract)).using("delta").option("userMetadata", _note(contract, run_id))
+        )
+        created = created.tableProperty(CONTRACT_PROPERTY, contract.name)
+        if contract.partitions:
+            created = created.partitionedBy(*[F.col(name) for name in contract.partitions])
+        if contract.kept_hours:
+            kept = f"interval {contract.kept_hours} hours"
+            created = created.tableProperty("delta.deletedFileRetentionDuration", kept)
+        # "or replace": files of an interrupted first write may lie there, and belong to no version
+        created.tableProperty("comment", contract.comment).createOrReplace()
+
+
+@contextmanager
+def _checked(
+    spark: SparkSession, rows: DataFrame | pd.DataFrame, contract: Contract, run_id: str
+) -> Iterator[tuple[DataFrame, int]]:
+    """The rows in the contract's shape, checked, and their rough size in bytes."""
+    if isinstance(rows, pd.DataFrame):
+        found = check_frame(rows, contract, run_id)
+        yield shape_rows(spark_rows(spark, rows, contract), contract), found.bytes
+        return
+    with kept_rows(shape_rows(rows, contract)) as kept:
+        yield kept, check_rows(kept, contract, run_id).bytes
 
 
 def _of_run(run_id: str) -> str:

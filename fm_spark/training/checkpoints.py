@@ -33,7 +33,6 @@ META = "meta"
 _SWEEP_EVERY = 12
 # keys of [train] that change when training stops and goes on, not what it computes
 _FREE = ("checkpoint_rounds", "checkpoint_minutes", "retry_diverged")
-_SCHEMA = ", ".join(f"{column.name} {column.type}" for column in CHECKPOINTS.columns)
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,7 @@ class Checkpoints:
         rows = rows.assign(
             run_id=self._run_id, slot=slot, number=number, sha256=digest(meta, arrays), saved_at=datetime.now(UTC)
         )
-        frame = self._store.spark.createDataFrame(rows[CHECKPOINTS.column_names], _SCHEMA)
-        self._store.write(frame, CHECKPOINTS, self._run_id, only=f"slot = {slot}")
+        self._store.write(rows, CHECKPOINTS, self._run_id, only=f"slot = {slot}")
         self._number, self._rounds, self._saved_at = number, 0, time.monotonic()
         megabytes = sum(array.nbytes for array in arrays.values()) / 1e6
         log.info("checkpoint %d: %.1f MB in %.1f s", number, megabytes, self._saved_at - begin)

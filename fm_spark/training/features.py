@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import functions as F
 from scipy import sparse
 
 from fm_spark.events.catalogue import Catalogue
@@ -51,13 +50,11 @@ def vocabulary_of(
         {
             "field": np.repeat(fields, catalogue.n_items),
             "value": np.tile([str(i) for i in catalogue.item_id], len(fields)),
-            "place": np.tile(np.arange(catalogue.n_items), len(fields)),
         }
     )
-    rows = store.spark.createDataFrame(values, "field string, value string, place bigint")
-    vocabulary = extend_vocabulary(store, rows, run_id)
-    wanted = vocabulary.where(F.col("field").isin([ITEM, GENRE, *fields])).select("field", "value", "feature")
+    vocabulary = extend_vocabulary(store, values, run_id)
+    wanted = vocabulary[vocabulary["field"].isin([ITEM, GENRE, *fields])]
     return {
         str(field): dict(zip(group["value"], group["feature"].astype(int), strict=True))
-        for field, group in wanted.toPandas().groupby("field")
+        for field, group in wanted.groupby("field")
     }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pyspark import SparkContext
 
 from fm_spark.config import TrainConfig
 from fm_spark.errors import DivergenceError
+from fm_spark.parallel import side_by_side
 from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION
 from fm_spark.training.checkpoints import Checkpoints
 from fm_spark.training.resolve import DataSize, Recipe, candidates
@@ -54,8 +55,7 @@ class Fits:
         """
         if not self._side_by_side or len(plans) < 2:
             return [make(plan) for plan in plans]
-        with ThreadPoolExecutor(len(plans)) as pool:
-            made = list(pool.map(make, plans))
+        made = list(side_by_side({plan.name: partial(make, plan) for plan in plans}).values())
         self._checkpoints.after_round(self._states)
         return made
 

@@ -25,11 +25,6 @@ from fm_spark.tables.store import TableStore
 from fm_spark.training.features import GENRE, ITEM, genre_features, history_fields, vocabulary_of
 from fm_spark.training.trainer import Fit
 
-_PARAMETERS = (
-    "model_version string, field string, value string, feature int, bias double, factors array<float>, "
-    "count bigint, run_id string"
-)
-
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -61,16 +56,15 @@ def save_models(
     rows = [_parameter_rows(model, catalogue, features[model.fit.recipe.settings.decays]) for model in models]
     parameters = pd.concat(rows, ignore_index=True)
     parameters["run_id"] = run_id
-    store.write(store.spark.createDataFrame(parameters, _PARAMETERS), FM_PARAMETERS, run_id)
+    store.write(parameters, FM_PARAMETERS, run_id)
     # the version that holds the history fields, which were added above
     versions = {**input_versions, VOCABULARY.name: store.version(VOCABULARY)}
     described = [_model_row(config, run_id, model, versions) for model in models]
-    schema = ", ".join(f"{column.name} {column.type}" for column in FM_MODEL.columns)
-    store.write(store.spark.createDataFrame(described, schema), FM_MODEL, run_id)
+    store.write(pd.DataFrame(described, columns=FM_MODEL.column_names), FM_MODEL, run_id)
 
 
 def _parameter_rows(model: TrainedModel, catalogue: Catalogue, features: dict[str, dict[str, int]]) -> pd.DataFrame:
-    """One row per feature, in the columns of ``_PARAMETERS`` but the run."""
+    """One row per feature, in the columns of ``fm_parameters`` but the run."""
     parameters, side = model.fit.parameters, model.fit.side
     items = [str(i) for i in catalogue.item_id]
     own, own_bias = parameters.item_factors, parameters.bias.astype(np.float64)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from fm_spark.config import Config
 from fm_spark.errors import InputError
 from fm_spark.events.catalogue import Catalogue, load_catalogue
+from fm_spark.parallel import side_by_side
 from fm_spark.tables.contracts import EVENTS, ITEMS, TRAINING_HISTORY, VOCABULARY
 from fm_spark.tables.runs import events_run_id
 from fm_spark.tables.store import TableStore
@@ -88,8 +90,13 @@ def train(store: TableStore, config: Config) -> TrainResult:
     finally:
         slices.unpersist()
     models = _models(run_id, config, fits, counts)
-    save_models(store, config, run_id, catalogue, models, versions)
-    _write_history(store, run_id, models, [row for f in (*tried, *fits) for row in f.history])
+    history = [row for f in (*tried, *fits) for row in f.history]
+    side_by_side(
+        {
+            "models": lambda: save_models(store, config, run_id, catalogue, models, versions),
+            "history": lambda: _write_history(store, run_id, models, history),
+        }
+    )
     checkpoints.clear()
     best = fits[-1]
     return TrainResult(
@@ -189,5 +196,4 @@ def _write_history(store: TableStore, run_id: str, models: list[TrainedModel], h
             **vars(row.record),
         }
         rows.append(tuple(values[name] for name in TRAINING_HISTORY.column_names))
-    schema = ", ".join(f"{column.name} {column.type}" for column in TRAINING_HISTORY.columns)
-    store.write(store.spark.createDataFrame(rows, schema), TRAINING_HISTORY, run_id)
+    store.write(pd.DataFrame(rows, columns=TRAINING_HISTORY.column_names), TRAINING_HISTORY, run_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
@@ -29,10 +30,9 @@ def catalogue(spark: SparkSession, items: dict[object, list[str]], kind: str = "
     )
 
 
-def numbered(vocabulary: DataFrame) -> list[tuple[str, str]]:
-    rows = vocabulary.orderBy("feature").collect()
-    assert [row["feature"] for row in rows] == list(range(len(rows)))
-    return [(row["field"], row["value"]) for row in rows]
+def numbered(vocabulary: pd.DataFrame) -> list[tuple[str, str]]:
+    assert vocabulary["feature"].tolist() == list(range(len(vocabulary)))
+    return list(zip(vocabulary["field"], vocabulary["value"], strict=True))
 
 
 def test_first_numbering_and_growth(spark: SparkSession, store: TableStore) -> None:
@@ -46,7 +46,9 @@ def test_first_numbering_and_growth(spark: SparkSession, store: TableStore) -> N
     more = field_values(catalogue(spark, {8: ["Zoo"], 10: ["Bio"], 11: []}))
     grown = extend_vocabulary(store, more, "r3")
     assert numbered(grown) == [*first, ("item", "8"), ("item", "11"), ("genre", "Bio"), ("genre", "Zoo")]
-    assert {row["value"]: row["run_id"] for row in grown.collect()}["8"] == "r3"
+    stored = store.read(VOCABULARY).orderBy("feature").collect()
+    assert [(row["field"], row["value"]) for row in stored] == numbered(grown)
+    assert {row["value"]: row["run_id"] for row in stored}["8"] == "r3"
     assert store.version(VOCABULARY) == 1
 
 
@@ -56,10 +58,10 @@ def test_text_ids_are_numbered_by_code_point(spark: SparkSession, store: TableSt
     assert found == [UNSEEN, "10", "9", "B", "b", "é"]
 
 
-def test_other_fields_come_after_and_may_bring_their_order(spark: SparkSession, store: TableStore) -> None:
-    values = spark.createDataFrame(
-        [("history_liked_0.8", "10", 1), ("history_liked_0.8", "9", 0), ("genre", "x", 0), ("genre", "x", 0)],
-        "field string, value string, place int",
+def test_other_fields_come_after_and_bring_their_order(store: TableStore) -> None:
+    values = pd.DataFrame(
+        [("history_liked_0.8", "9"), ("history_liked_0.8", "10"), ("genre", "x"), ("genre", "x")],
+        columns=["field", "value"],
     )
     assert numbered(extend_vocabulary(store, values, "r")) == [
         ("genre", UNSEEN), ("genre", "x"),
@@ -70,7 +72,7 @@ def test_other_fields_come_after_and_may_bring_their_order(spark: SparkSession, 
 def test_vectors_of_items(spark: SparkSession, store: TableStore) -> None:
     items = catalogue(spark, {1: ["b", "a", "c"], 2: [], 3: ["b"]})
     vocabulary = extend_vocabulary(store, field_values(items), "r")
-    feature = {(row["field"], row["value"]): row["feature"] for row in vocabulary.collect()}
+    feature = {(row.field, row.value): row.feature for row in vocabulary.itertuples()}
     rows = {row["item_id"]: row for row in encode_items(items, vocabulary).collect()}
     genres = [feature["genre", name] for name in "abc"]
     assert rows[1]["item_feature"] == feature["item", "1"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
@@ -15,6 +18,7 @@ from small_run import START, all_rows, copy_run, frame, schema
 
 from fm_spark import __version__
 from fm_spark.errors import TableError
+from fm_spark.parallel import side_by_side
 from fm_spark.tables import contracts as C
 from fm_spark.tables.store import TableStore
 
@@ -28,8 +32,15 @@ def lists(spark: SparkSession, run_id: str = "r1", users: range = range(3), scor
     """A top_n of one item a user."""
     return spark.range(users.start, users.stop).selectExpr(
         f"'{run_id}' AS run_id", "'m' AS model_version", "id AS user_id", "1 AS rank", "id + 100 AS item_id",
-        "'a title' AS title", f"{score} AS score", "'model' AS source",
+        "'a title' AS title", f"CAST({score} AS double) AS score", "'model' AS source",
     )  # fmt: skip
+
+
+def published_row(contract: C.Contract) -> list[dict[str, Any]]:
+    if contract is not C.PUBLICATIONS:
+        return []
+    values = {"tables": {"events": 1}, "metrics": {"fm.mrr": 0.5}, "published_at": START}
+    return [{"run_id": "r1", "model_version": "m", **values}]
 
 
 def vocabulary(spark: SparkSession, rows: list[tuple[str, str, int]], run_id: str) -> DataFrame:
@@ -162,9 +173,42 @@ def test_bad_rows_are_refused_and_the_last_version_stays(
     spark: SparkSession, store: TableStore, change, message
 ) -> None:
     store.write(lists(spark), C.TOP_N, "r1")
+    bad = change(lists(spark))
     with pytest.raises(TableError, match=message):
-        store.write(change(lists(spark)), C.TOP_N, "r1")
+        store.write(bad, C.TOP_N, "r1")
+    with pytest.raises(TableError, match=message):
+        store.write(bad.toPandas(), C.TOP_N, "r1")
     assert (store.version(C.TOP_N), store.read(C.TOP_N).count()) == (0, 3)
+
+
+@pytest.mark.parametrize("contract", C.ALL, ids=lambda contract: contract.name)
+def test_rows_of_the_driver_become_the_same_table(spark: SparkSession, tmp_path: Path, contract: C.Contract) -> None:
+    rows = [*all_rows("r1")[contract.name], *published_row(contract)]
+    made = {}
+    for name, given in {"spark": frame(spark, contract, rows), "driver": pd.DataFrame(rows)}.items():
+        store = TableStore(spark, str(tmp_path / name))
+        store.write(given, contract, "r1")
+        made[name] = store
+    schemas = [DeltaTable(store.path(contract)).schema() for store in made.values()]
+    assert schemas[0] == schemas[1]
+    tables = [made[name].read(contract).collect() for name in ("spark", "driver")]
+    assert tables[0] == tables[1]
+
+
+def test_tables_are_written_side_by_side_and_each_commit_says_its_own(spark: SparkSession, store: TableStore) -> None:
+    names = [f"r{i}" for i in range(4)]
+    contracts = (C.TOP_N, C.ITEMS, C.VOCABULARY, C.DATA_QUALITY)
+    rows = {contract.name: frame(spark, contract, all_rows("r1")[contract.name]) for contract in contracts[1:]}
+    rows["top_n"] = lists(spark, "r0")
+
+    def write(contract: C.Contract, run_id: str) -> int:
+        made = rows[contract.name].withColumn("run_id", F.lit(run_id))
+        return store.write(made, contract, run_id)
+
+    tasks = {c.name: partial(write, c, run) for c, run in zip(contracts, names, strict=True)}
+    assert set(side_by_side(tasks).values()) == {0}
+    notes = {c.name: json.loads(DeltaTable(store.path(c)).history()[0]["userMetadata"])["run_id"] for c in contracts}
+    assert notes == {c.name: run for c, run in zip(contracts, names, strict=True)}
 
 
 def test_at_most_five_repeated_keys_are_named(spark: SparkSession, store: TableStore) -> None:

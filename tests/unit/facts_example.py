@@ -80,5 +80,5 @@ def example_facts() -> RunFacts:
             count=np.arange(50), listed=np.arange(50) % 3,
             map_vectors=rng.normal(size=(40, 8)).astype(np.float32), map_clusters=np.arange(40) % 4,
         ),
-        seconds={"events": 12.3, "train": 30.0},
+        seconds={"events": 12.3, "train": 30.0, "all steps": 40.1},
     )  # fmt: skip

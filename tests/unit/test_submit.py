@@ -104,6 +104,21 @@ def test_small_inputs_do_without_what_only_bulk_data_earn_back(
     assert "Tiered" not in options()
 
 
+def test_the_archive_of_classes_is_used_when_set_up_made_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def options(*words: str) -> str:
+        return after(dry_run(capsys, "events", *words), "--driver-java-options")[0]
+
+    monkeypatch.setattr(submit.sys, "prefix", str(tmp_path))
+    assert "Archive" not in options()
+    (tmp_path / "classes.jsa").touch()
+    assert f"-XX:SharedArchiveFile={tmp_path / 'classes.jsa'}" in options()
+    assert "Archive" not in options("--master", "yarn")
+    own = options("--conf", "spark.driver.extraJavaOptions=-XX:ArchiveClassesAtExit=mine.jsa")
+    assert "SharedArchiveFile" not in own
+
+
 def test_variables_that_the_caller_has_set_stay() -> None:
     given = {"PYSPARK_PYTHON": "/mine/python", "OMP_NUM_THREADS": "4"}
     assert given.items() <= submit.session_environment(given).items()
