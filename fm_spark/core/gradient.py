@@ -14,11 +14,11 @@ from numba import njit
 from fm_spark.core import history
 from fm_spark.core.parameters import Doubles, Floats, Parameters
 from fm_spark.core.plan import Chunks, Positives
-from fm_spark.core.prefetch import prefetch_item
+from fm_spark.core.prefetch import AHEAD, prefetch_item
 from fm_spark.core.scratch import Scratch
 from fm_spark.core.sequences import Sequences
 from fm_spark.core.softmax import softmax_gradient
-from fm_spark.core.touched import AHEAD, Rows, Touched, place_of
+from fm_spark.core.touched import Rows, Touched, place_of
 
 
 class Settings(NamedTuple):
@@ -110,11 +110,42 @@ def minibatches(
     batch = np.cumsum(size) // settings.batch_size
     edges = np.flatnonzero(np.diff(batch, prepend=-1, append=-1 if len(batch) == 0 else batch[-1] + 1))
     for begin, end in itertools.pairwise(edges):
-        ptr = np.concatenate([[0], np.cumsum(size[begin:end])]).astype(np.int64)
-        index = np.repeat(order.first[begin:end] - ptr[:-1], size[begin:end]) + np.arange(ptr[-1])
-        drawn = np.searchsorted(sampler.cumulative, rng.random(settings.negatives), side="right")
-        negative = np.minimum(drawn, len(sampler.cumulative) - 1).astype(np.int32)
-        yield Minibatch(ptr, order.start[begin:end], found.position[index], target[index], negative)
+        ptr = np.zeros(end - begin + 1, np.int64)
+        np.cumsum(size[begin:end], out=ptr[1:])
+        negative = _draw(sampler.cumulative, np.sort(rng.random(settings.negatives)))
+        chosen, predicted = _gather(order.first[begin:end], ptr, found.position, target)
+        yield Minibatch(ptr, order.start[begin:end], chosen, predicted, negative)
+
+
+@njit(cache=True, nogil=True)
+def _gather(first, ptr, position, target):  # type: ignore[no-untyped-def]
+    """The positions and targets of chunks, one after the other."""
+    positions, targets = np.empty(ptr[-1], position.dtype), np.empty(ptr[-1], target.dtype)
+    for c in range(len(first)):
+        for j in range(ptr[c], ptr[c + 1]):
+            positions[j] = position[first[c] + j - ptr[c]]
+            targets[j] = target[first[c] + j - ptr[c]]
+    return positions, targets
+
+
+@njit(cache=True, nogil=True)
+def _draw(cumulative, uniform):  # type: ignore[no-untyped-def]
+    """The items in whose share of [0, 1) ascending numbers fall, int32; each search begins where the last one ended."""
+    last = len(cumulative) - 1
+    items = np.empty(len(uniform), np.int32)
+    low = 0
+    for j in range(len(uniform)):
+        high, step = low, 1
+        while high < last and cumulative[high] <= uniform[j]:
+            low, high, step = high + 1, min(last, high + step), 2 * step
+        while low < high:
+            middle = (low + high) // 2
+            if cumulative[middle] <= uniform[j]:
+                low = middle + 1
+            else:
+                high = middle
+        items[j] = low
+    return items
 
 
 def add_gradient(

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from fm_spark.core.prefetch import prefetch_item, prefetch_row
-from fm_spark.core.touched import AHEAD, place_of
+from fm_spark.core.prefetch import AHEAD, prefetch_item, prefetch_row
+from fm_spark.core.touched import place_of
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

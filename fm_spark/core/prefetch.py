@@ -11,6 +11,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+AHEAD = 8  # rows between asking for one and reading it: about the time that one takes to come from memory
 LINE = 64  # bytes of a cache line
 
 

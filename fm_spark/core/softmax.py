@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from fm_spark.core.prefetch import prefetch_row
+from fm_spark.core.prefetch import AHEAD, prefetch_row
 from fm_spark.core.scratch import Scratch
 
 Floats = npt.NDArray[np.float32]
@@ -83,8 +83,8 @@ def _shares(  # type: ignore[no-untyped-def]
     loss = 0.0
     negative_bias[:] = 0.0
     for b in range(len(target)):
-        if b + 8 < len(target):
-            prefetch_row(item_factors, target[b + 8])
+        if b + AHEAD < len(target):
+            prefetch_row(item_factors, target[b + AHEAD])
         row, chosen = logits[b], target[b]
         own = item_bias[chosen]
         for f in range(query.shape[1]):
@@ -114,6 +114,8 @@ def _shares(  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, fastmath=True)
 def _add_targets(grad_query, pull, target, item_factors):  # type: ignore[no-untyped-def]
     for b in range(len(target)):
+        if b + AHEAD < len(target):
+            prefetch_row(item_factors, target[b + AHEAD])
         for f in range(grad_query.shape[1]):
             grad_query[b, f] += pull[b] * item_factors[target[b], f]
 

@@ -7,11 +7,9 @@ import numpy.typing as npt
 from numba import njit
 
 from fm_spark.core.parameters import Doubles, Floats
-from fm_spark.core.prefetch import prefetch_item, prefetch_row
+from fm_spark.core.prefetch import AHEAD, prefetch_item, prefetch_row
 
 Rows = npt.NDArray[np.int32]
-
-AHEAD = 8  # rows between asking for one and reading it: about the time that one takes to come from memory
 
 
 @njit(inline="always")
@@ -50,13 +48,12 @@ def _step(  # type: ignore[no-untyped-def]
         square = np.float32(0.0)
         for f in range(k):
             g = grad[j, f] + l2 * values[row, f]
-            grad[j, f] = g
             square += g * g
         total = state[row] + square / k
         state[row] = total
         step = np.float32(rate / np.sqrt(total))
         for f in range(k):
-            values[row, f] -= step * grad[j, f]
+            values[row, f] -= step * (grad[j, f] + l2 * values[row, f])
     return n_old
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fm_spark.core.combine import MOVE_GRID, STATE_GRID, Accumulator, MoveSum, RowSum, adaptive_sum, merge, on_grid
-from fm_spark.core.gradient import Settings, Workspace, make_sampler
+from fm_spark.core.gradient import Sampler, Settings, Workspace, make_sampler, minibatches
 from fm_spark.core.local_steps import Move, run_block
 from fm_spark.core.parameters import Parameters, init_parameters
 from fm_spark.core.plan import draw_targets, positives, visit_order
@@ -218,6 +218,25 @@ def test_every_positive_is_visited_once(seed, size):
     assert sorted(visited) == list(range(len(found.position)))
     assert np.all(order.last - order.first <= size)
     assert np.all(order.last > order.first)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 1000), n_items=st.integers(1, 40), negatives=st.integers(1, 30))
+def test_negatives_are_the_items_in_whose_share_the_random_numbers_fall(seed, n_items, negatives):
+    rng = np.random.default_rng(seed)
+    share = rng.random(n_items) * (rng.random(n_items) < 0.6) + 1e-9  # some are hardly ever drawn
+    cumulative = np.cumsum(share / share.sum()) * (1 - 1e-3 * (seed % 2))  # rounding may leave it short of 1
+    sampler = Sampler(cumulative, np.zeros(n_items, np.float32))
+    block = slow.random_sequences(rng, 3, n_items, 20)
+    found = positives(block)
+    order = visit_order(found, 4, rng)
+    again = np.random.default_rng(seed)
+    options = OPTIONS._replace(negatives=negatives)
+    target = block.item[found.position]
+    for batch in minibatches(found, order, target, sampler, options, np.random.default_rng(seed)):
+        drawn = np.searchsorted(cumulative, again.random(negatives), side="right")
+        assert list(batch.negative) == sorted(np.minimum(drawn, n_items - 1))
+        assert np.array_equal(batch.target, block.item[batch.position])
 
 
 def test_targets_are_the_users_own_next_liked_items():
