@@ -77,4 +77,4 @@ def test_no_held_out_event_is_an_error(spark: SparkSession, taste: Config) -> No
     inputs = load_inputs(store, taste, EVALUATION)
     sums = evaluation.rank_test_part(untested, inputs.machine, inputs.catalogue)
     with pytest.raises(InputError, match="min_positives"):
-        evaluate.evaluation_rows(spark, inputs.model, sums, inputs.catalogue.n_items)
+        evaluate.evaluation_rows(inputs.model, sums, inputs.catalogue.n_items)
