@@ -30,9 +30,10 @@ class RowSum(NamedTuple):
 
     Attributes:
         rows: int32 [r], ascending.
-        move: int32 [r, width], displacement / MOVE_GRID; with synchronous rounds int64, gradient / GRADIENT_GRID.
-        state: int64 [r], added AdaGrad state s_p, / STATE_GRID.
-        root: int64 [r], sum of sqrt(G_0 + s_p) - sqrt(G_0), / STATE_GRID.
+        move: int32 [r, width], displacement / MOVE_GRID; with synchronous rounds int64, gradient / GRADIENT_GRID; with
+            constant steps int64, phi(C_p) * displacement.
+        state: int64 [r], added AdaGrad state s_p, / STATE_GRID; with constant steps C_p / CURVATURE_GRID.
+        root: int64 [r], sum of sqrt(G_0 + s_p) - sqrt(G_0), / STATE_GRID; only with AdaGrad.
         blocks: int32 [r], how many blocks touched the row.
     """
 
@@ -43,10 +44,14 @@ class RowSum(NamedTuple):
     blocks: npt.NDArray[np.int32]
 
     def encoded(self) -> tuple[npt.NDArray[np.generic], ...]:
-        """The arrays that travel: rows whose numbers fit are sent with 16 bits a number."""
+        """The arrays that travel: rows whose numbers fit are sent with 16 bits a number, zero columns not at all."""
         small = np.abs(self.move).max(axis=1, initial=0) < 2**15
-        short = self.move[small].astype(np.int16)
-        return (self.rows, np.packbits(small), short, self.move[~small], self.state, self.root, self.blocks)
+        short, rest = self.move[small].astype(np.int16), self.move[~small]
+        if np.abs(rest).max(initial=0) < 2**31:
+            rest = rest.astype(np.int32)
+        state, root = (column if column.any() else column[:0] for column in (self.state, self.root))
+        # an empty array of the dtype of ``move``, which the others may be narrower than
+        return (self.rows, np.packbits(small), short, rest, state, root, self.blocks, self.move[:0])
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles :meth:`encoded`."""
@@ -61,11 +66,13 @@ def _decoded(
     state: npt.NDArray[np.int64],
     root: npt.NDArray[np.int64],
     blocks: npt.NDArray[np.int32],
+    like: npt.NDArray[np.int32] | npt.NDArray[np.int64],
 ) -> RowSum:
     small = np.unpackbits(packed, count=len(rows)).astype(np.bool_)
-    move = np.empty((len(rows), rest.shape[1]), rest.dtype)
+    move = np.empty((len(rows), rest.shape[1]), like.dtype)
     move[small], move[~small] = short, rest
-    return RowSum(rows, move, state, root, blocks)
+    full = [column if len(column) else np.zeros(len(rows), np.int64) for column in (state, root)]
+    return RowSum(rows, move, full[0], full[1], blocks)
 
 
 class MoveSum(NamedTuple):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from fm_spark.core.combine import LARGEST_MOVE, LOSS_GRID, MOVE_GRID, MoveSum, RowSum
 from fm_spark.core.fm_events import Events, Features, Floats, Rows
@@ -154,15 +155,24 @@ def fm_on_grid(move: FmMove, seconds: float = 0.0) -> MoveSum:
     return MoveSum(factors, weights, round(move.loss * LOSS_GRID), round(move.events * LOSS_GRID), seconds)
 
 
+@njit(cache=True, nogil=True)
+def _round_rows(moved, scale, out):  # type: ignore[no-untyped-def]
+    for j in range(len(moved)):
+        for f in range(moved.shape[1]):
+            out[j, f] = np.int64(np.rint(np.float64(moved[j, f]) * scale[j]))
+
+
 def _on_grid(rows: Rows, moved: Floats, curvature: Floats, grid: float) -> RowSum:
-    learnt = (curvature > 0.0) | np.any(moved != 0.0, axis=1)  # not those of a user who has a bag and no events
+    learnt = curvature > 0.0
+    learnt[~learnt] = np.any(moved[~learnt] != 0.0, axis=1)  # what is left: bags of users without events
     rows, moved, curvature = rows[learnt], moved[learnt], curvature[learnt]
     largest = np.abs(moved).max(initial=0.0)
     if not largest <= LARGEST_MOVE:
         raise FloatingPointError(f"a parameter moved by {largest:g} in one round of one block")
     exact = np.rint(curvature.astype(np.float64) * CURVATURE_GRID)
     scale = grid * phi(exact / CURVATURE_GRID)
-    move = np.rint(moved * scale[:, None]).astype(np.int64)
+    move = np.empty(moved.shape, np.int64)
+    _round_rows(moved, scale, move)
     return RowSum(rows, move, exact.astype(np.int64), np.zeros(len(rows), np.int64), np.ones(len(rows), np.int32))
 
 

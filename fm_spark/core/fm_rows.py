@@ -17,13 +17,13 @@ class FmWorkspace:
     Attributes:
         stats: float32 [n_rows + 1, 2], zero between blocks; see :mod:`fm_spark.core.pointwise_steps`.
         marks: uint8 [n_rows], zero between calls of :func:`touched_rows`.
-        rows: int32 [n_rows].
+        rows: int32 [n_rows + 1], a list that is one longer than it can become.
     """
 
     def __init__(self, n_rows: int) -> None:
         self.stats = np.zeros((n_rows + 1, 2), np.float32)
         self.marks = np.zeros(n_rows, np.uint8)
-        self.rows = np.empty(n_rows, np.int32)
+        self.rows = np.empty(n_rows + 1, np.int32)
 
     def clear(self) -> None:
         """Forgets what a block left that stopped half-way."""
@@ -60,10 +60,10 @@ def visit_users(events: Events, size: int, rng: np.random.Generator) -> Visits:
 
 @njit(inline="always")
 def _mark(marks, out, n, row):  # type: ignore[no-untyped-def]
-    if marks[row] == 0:
-        marks[row] = 1
-        out[n] = row
-        n += 1
+    """Appends the row if it is new; without a branch, which would be guessed wrong half of the time."""
+    out[n] = row
+    n += 1 - marks[row]
+    marks[row] = 1
     return n
 
 
@@ -75,11 +75,13 @@ def _mark_events(marks, out, user, item, side, item_offset):  # type: ignore[no-
         if u >= 0:
             n = _mark(marks, out, n, u)
     for i in item:
-        before = n
         n = _mark(marks, out, n, i)
-        if n > before:
-            for p in range(side.ptr[i - item_offset], side.ptr[i - item_offset + 1]):
-                n = _mark(marks, out, n, side.row[p])
+    if len(side.row):
+        for j in range(n):
+            i = out[j] - item_offset
+            if 0 <= i < len(side.ptr) - 1:
+                for p in range(side.ptr[i], side.ptr[i + 1]):
+                    n = _mark(marks, out, n, side.row[p])
     return n
 
 

@@ -200,7 +200,7 @@ def touched_rows(w: Workload, counts: Doubles, parts: int) -> Rows:
 
 
 def row_bytes(k: int) -> tuple[float, float]:
-    """Bytes of a factor row and of a bias row in what tasks return, taken from a sum of a few rows.
+    """Bytes of a factor row and of a bias row in what tasks return, taken from a sum of a few rows that moved.
 
     Rows that moved far may be sent with more bytes; these are few.
     """
@@ -210,8 +210,8 @@ def row_bytes(k: int) -> tuple[float, float]:
     nothing = Move(
         none, np.zeros((0, k), np.float32), np.empty(0), none, np.empty(0, np.float32), np.empty(0), 0.0, 0.0
     )
-    wide = nothing._replace(rows=rows, factors=np.zeros((n, k), np.float32), state=np.zeros(n))
-    narrow = nothing._replace(items=rows, bias=np.zeros(n, np.float32), bias_state=np.zeros(n))
+    wide = nothing._replace(rows=rows, factors=np.zeros((n, k), np.float32), state=np.ones(n))
+    narrow = nothing._replace(items=rows, bias=np.zeros(n, np.float32), bias_state=np.ones(n))
     return on_grid(wide, start).nbytes() / n, on_grid(narrow, start).nbytes() / n
 
 

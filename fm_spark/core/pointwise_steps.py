@@ -16,6 +16,7 @@ from numba import njit
 from fm_spark.core.fm_events import Events, Features, Floats, Ints, Rows
 from fm_spark.core.fm_parameters import FmParameters
 from fm_spark.core.pointwise import bag_vector, score, slopes
+from fm_spark.core.prefetch import prefetch_row
 
 
 class Steps(NamedTuple):
@@ -45,6 +46,10 @@ class Visits(NamedTuple):
     owner: Ints
 
 
+# how many events ahead an item's row is asked for: most are in no near cache
+AHEAD = 8
+
+
 @njit(cache=True, nogil=True, fastmath=True)
 def sgd_user_item(
     parameters: FmParameters, events: Events, loss: int, steps: Steps, order: Rows, stats: Floats
@@ -57,7 +62,10 @@ def sgd_user_item(
     k = factors.shape[1]
     one, mean = np.float32(1.0), np.float32(1.0 / k)
     w0, w0_curvature, total = linear[-1], 0.0, 0.0
-    for e in order:
+    for j in range(len(order)):
+        e = order[j]
+        if j + AHEAD < len(order):
+            prefetch_row(factors, events.item[order[j + AHEAD]])
         u, i, weight = events.user[e], events.item[e], events.weight[e]
         dot, user_square, item_square = np.float32(0.0), np.float32(0.0), np.float32(0.0)
         for f in range(k):

@@ -132,6 +132,18 @@ def test_a_block_that_stops_half_way_leaves_no_trace():
         assert same(strategy.block(parameters, work, block, sampler, OPTIONS, (1, 2, 3)), fresh)
 
 
+@pytest.mark.parametrize("largest", [7, 2**15, 2**31 - 1, 2**40])
+def test_a_sum_of_wide_integers_travels_in_few_bytes(largest):
+    rng = np.random.default_rng(0)
+    move = rng.integers(-3, 4, size=(9, 4))
+    move[3, 1] = -largest
+    nothing = np.zeros(9, np.int64)
+    part = RowSum(np.arange(9, dtype=np.int32), move, rng.integers(0, 99, 9), nothing, np.ones(9, np.int32))
+    again = pickle.loads(pickle.dumps(part))
+    assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(part, again, strict=True))
+    assert sum(a.nbytes for a in part.encoded()) < sum(a.nbytes for a in part) / 1.5
+
+
 def test_an_empty_block_learns_nothing():
     _, parameters, sampler, work = make(4)
     nobody = slow.random_sequences(np.random.default_rng(0), 0, N_ITEMS, 1)
