@@ -19,8 +19,8 @@ from fm_spark.core.parameters import Doubles, init_parameters
 MIB = 2**20
 
 # Seconds of one core (python -m benchmarks.kernel measures them again).
-SECONDS_PER_PAIR, SECONDS_PER_PRODUCT = 3.9e-9, 6.3e-11
-SECONDS_PER_SCAN, SECONDS_PER_SCAN_FACTOR = 1.4e-7, 4.3e-9
+SECONDS_PER_PAIR, SECONDS_PER_PRODUCT = 1.0e-9, 6.8e-11
+SECONDS_PER_SCAN, SECONDS_PER_SCAN_FACTOR = 7e-8, 2.6e-9
 SECONDS_PER_GRID, SECONDS_PER_ADD, SECONDS_PER_STEP = 1.4e-9, 3.5e-9, 1.7e-8
 # Seconds a byte, pickling and what files, sockets and the JVM add: parameters out, sums back and added up.
 SECONDS_PER_BYTE_SENT, SECONDS_PER_BYTE_SUMMED = 2.5e-9, 4.6e-9
