@@ -51,11 +51,13 @@ def pair_slopes(difference):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def query_vector(factors, events, e, b, q):  # type: ignore[no-untyped-def]
     """Writes q of event e, given the bag vector b of its user."""
-    q[:] = b
     u = events.user[e]
     if u >= 0:
         for f in range(len(q)):
-            q[f] += factors[u, f]
+            q[f] = b[f] + factors[u, f]
+    else:
+        for f in range(len(q)):
+            q[f] = b[f]
     for p in range(events.context.ptr[e], events.context.ptr[e + 1]):
         row, x = events.context.row[p], events.context.value[p]
         for f in range(len(q)):
@@ -66,7 +68,8 @@ def query_vector(factors, events, e, b, q):  # type: ignore[no-untyped-def]
 def item_score(parameters, side, item_offset, i, q, a):  # type: ignore[no-untyped-def]
     """y_i of the item in row i; leaves a_i in ``a``."""
     factors, linear = parameters.factors, parameters.linear
-    a[:] = factors[i]
+    for f in range(len(a)):
+        a[f] = factors[i, f]
     y = linear[i] + add_list(factors, linear, side, i - item_offset, a)
     for f in range(len(q)):
         y += q[f] * a[f]
@@ -140,7 +143,8 @@ def sgd_pairs(
     for v in range(len(visits.first)):
         owner = visits.owner[v]
         square = bag_vector(parameters.factors, events.bag, owner, b)
-        pull[:] = 0.0
+        for f in range(k):
+            pull[f] = np.float32(0.0)
         curvature, touched = np.float32(0.0), np.float32(0.0)
         for e in range(visits.first[v], visits.last[v]):
             for s in range(negative.shape[1]):

@@ -61,7 +61,8 @@ def add_list(factors, linear, features, i, c):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def bag_vector(factors, bag, u, out):  # type: ignore[no-untyped-def]
     """Writes b of user u; returns the sum of its squared values."""
-    out[:] = 0.0
+    for f in range(len(out)):
+        out[f] = np.float32(0.0)
     square = np.float32(0.0)
     for p in range(bag.ptr[u], bag.ptr[u + 1]):
         row, x = bag.row[p], bag.value[p]
@@ -77,11 +78,13 @@ def score(parameters, events, side, item_offset, e, b, c):  # type: ignore[no-un
     factors, linear = parameters.factors, parameters.linear
     u, i = events.user[e], events.item[e]
     y = np.float32(0.0)
-    c[:] = b
     if u >= 0:
         y += linear[u]
         for f in range(len(c)):
-            c[f] += factors[u, f]
+            c[f] = b[f] + factors[u, f]
+    else:
+        for f in range(len(c)):
+            c[f] = b[f]
     y += linear[i] + add_feature(factors, i, np.float32(1.0), c)
     y += add_list(factors, linear, side, i - item_offset, c)
     return y + add_list(factors, linear, events.context, e, c)

@@ -174,7 +174,8 @@ def sgd(
     for j in range(len(visits.first)):
         owner = visits.owner[j]
         square = bag_vector(factors, events.bag, owner, b)
-        pull[:] = 0.0
+        for f in range(k):
+            pull[f] = np.float32(0.0)
         curvature, touched = np.float32(0.0), np.float32(0.0)
         for e in range(visits.first[j], visits.last[j]):
             u, weight = events.user[e], events.weight[e]
