@@ -59,6 +59,9 @@ def main() -> None:
         ("byte returned, pickled, back and added", wide.summed / wide.sum_bytes, planner.SECONDS_PER_BYTE_SUMMED),
     ):
         print(f"{name:<44}{measured:>10.2e}{used:>12.2e}")
+    from benchmarks import event_kernel  # it takes the synthetic block from here
+
+    event_kernel.table()
 
 
 class Measured(NamedTuple):
