@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import hashlib
 import os
 import re
 import shlex
@@ -116,14 +117,22 @@ def session_environment(environ: Mapping[str, str], local: bool = True) -> dict[
         # Spark prefers its own pyspark.zip to what is installed; the interpreter has to be the one of this environment.
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
-        # Kernels are compiled once for a user, not once for each worker or working directory.
-        "NUMBA_CACHE_DIR": str(cache_folder(environ) / "numba"),
+        # Kernels are compiled once for a user, not once for each worker or working directory; and once again when any
+        # of their sources changes: numba itself does not see a change of what it inlined from another module.
+        "NUMBA_CACHE_DIR": str(cache_folder(environ) / "numba" / _kernels_digest()),
     }
     if local:
         # Without this Spark looks its host name up, and fails on a machine that cannot resolve it.
         wanted["SPARK_LOCAL_IP"] = "127.0.0.1"
         wanted["SPARK_LOCAL_HOSTNAME"] = "localhost"
     return {name: environ.get(name) or value for name, value in wanted.items()}
+
+
+def _kernels_digest() -> str:
+    total = hashlib.sha256()
+    for source in sorted((Path(__file__).parent / "core").glob("*.py")):
+        total.update(source.read_bytes())
+    return total.hexdigest()[:12]
 
 
 def spark_home() -> Path:
