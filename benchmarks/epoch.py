@@ -4,8 +4,9 @@
                                [--measure 5] [--rounds 0] [--blocks 0]
 
 Histories are drawn where they are used: at least 20 events a user with a long tail, items Zipf-like, half of the events
-liked. ``--measure`` rounds are run (the first compiles and is left out); the table has seconds by part of a round and
-what an epoch of the planner's number of rounds takes at that rate. The loss has to fall from the first round on.
+liked; every user has favourite kinds of items, so there is a taste to learn. ``--measure`` rounds are run (the first
+compiles and is left out); the table has seconds by part of a round and what an epoch of the planner's number of rounds
+takes at that rate. The loss has to fall from the first round on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import os
 import resource
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from pyspark import RDD, SparkContext, StorageLevel
@@ -37,6 +39,8 @@ class Shape:
     users: int
     items: int
     events: int
+    KINDS: ClassVar[int] = 20
+    """Item i is of the kind i % KINDS; a user has two favourite kinds."""
 
     def popularity(self) -> np.ndarray:
         """Probability of each item, Zipf-like: proportional to 1 / (rank + 20)."""
@@ -53,8 +57,12 @@ def synthetic_block(shape: Shape, slice_: int, number: int, n_users: int) -> Blo
     length = np.minimum(length, shape.items)
     ptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
     n = int(ptr[-1])
-    item = np.searchsorted(np.cumsum(shape.popularity()), rng.random(n)).clip(max=shape.items - 1).astype(np.int32)
-    liked = (rng.random(n) < 0.5).astype(np.uint8)
+    favourite = np.repeat(rng.integers(0, Shape.KINDS, (n_users, 2)), length, axis=0)
+    taste = rng.random(n) < 0.7
+    kind = np.where(taste, favourite[np.arange(n), rng.integers(0, 2, n)], rng.integers(0, Shape.KINDS, n))
+    place = np.searchsorted(np.cumsum(shape.popularity()), rng.random(n)) // Shape.KINDS
+    item = (place * Shape.KINDS + kind).clip(max=shape.items - 1).astype(np.int32)
+    liked = (rng.random(n) < np.where(taste, 0.6, 0.27)).astype(np.uint8)
     user = rng.integers(0, 2**62, n_users)
     empty = np.zeros(n, np.uint8)
     return Block(slice_, number, Sequences(user, ptr, item, liked, np.ones(n, np.float32), empty), empty)
