@@ -21,13 +21,12 @@ import numpy as np
 from pyspark import RDD, SparkContext, StorageLevel
 
 from fm_spark.config import load_config
-from fm_spark.core.gradient import Settings, make_sampler
-from fm_spark.core.parameters import init_parameters
+from fm_spark.core.gradient import Settings
 from fm_spark.core.sequences import Sequences
-from fm_spark.core.strategy import LocalSteps
 from fm_spark.session import open_session
 from fm_spark.submit import local_submit_args, session_environment
 from fm_spark.training.blocks import PUBLISH, Block
+from fm_spark.training.ranker import RankerLearner
 from fm_spark.training.resolve import DataSize, block_count, round_count
 from fm_spark.training.rounds import RoundKey, RoundRecord, run_round
 
@@ -90,20 +89,23 @@ def main() -> None:
     os.environ.update(session_environment(os.environ))
     os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(local_submit_args("local[2]", [], {"spark.driver.memory": "4g"}))
     spark = open_session("benchmark epoch", load_config())
-    shape, config = Shape(a.users, a.items, a.events), load_config().train
+    shape, config = Shape(a.users, a.items, a.events), load_config(overrides=[f"train.k={a.k}"]).train
     size = DataSize(a.users, a.events, a.events // 2, a.items)
     blocks = a.blocks or block_count(config, size)
     rounds = a.rounds or round_count(config, size, blocks)
     settings = Settings((0.3, 0.8, 0.98), 0.1, 0.05, 0.0, 1024, a.negatives, 0.7)
     count = (shape.popularity() * shape.events / 2).astype(np.int64)
-    parameters = init_parameters(3, count, a.k, 0.05, 1)
-    sampler, strategy = make_sampler(count, 0.5), LocalSteps(0.5)
+    learner = RankerLearner(config, settings.decays, PUBLISH, count)
+    learnt = learner.start()
     print(f"{a.users:,} users, {a.items:,} items, {a.events:,} events; k = {a.k}, S = {a.negatives}, three bags")
-    print(f"{blocks} blocks x {rounds} rounds an epoch, {parameters.nbytes() / 1e6:.0f} MB of parameters", flush=True)
+    print(
+        f"{blocks} blocks x {rounds} rounds an epoch, {learnt.parameters.nbytes() / 1e6:.0f} MB of parameters",
+        flush=True,
+    )
     records: list[RoundRecord] = []
     for r, rdd in enumerate(slices(spark.sparkContext, shape, a.measure, rounds, blocks)):
         key = RoundKey(1, 0, r, blocks)
-        records.append(run_round(spark.sparkContext, rdd, PUBLISH, parameters, None, sampler, settings, strategy, key))
+        records.append(run_round(spark.sparkContext, rdd, learner, learnt, settings, key))
         print(f"round {r + 1}: loss {records[-1].loss:.4f}, {records[-1].events:,} positives", flush=True)
     _table(records[1:] or records, rounds)
     spark.stop()

@@ -9,7 +9,6 @@ import difflib
 import hashlib
 import json
 import math
-import re
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from fm_spark.config_checks import check_together
 from fm_spark.errors import ConfigError
 
 Auto = Literal["auto"]
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def _limits(
@@ -82,19 +81,23 @@ class EventsConfig:
 class TrainConfig:
     """The factorization machine and how it is trained."""
 
-    loss: str = _limits(choices=("softmax",))
+    loss: str = _limits(choices=("softmax", "squared", "logistic", "bpr"))
     k: int = _limits(least=1, most=1024)
-    epochs: int = _limits(least=1)
+    epochs: int | Auto = _limits(least=1)
     learning_rate: float | Auto = _limits(above=0.0)
     learning_rate_decay: float | Auto = _limits(above=0.0, most=1.0)
     l2: float | Auto = _limits(least=0.0)
-    l2_bias: float = _limits(least=0.0)
+    l2_bias: float | Auto = _limits(least=0.0)
+    l2_bag: float | Auto = _limits(least=0.0)
     batch_size: int | Auto = _limits(least=1)
     negatives: int | Auto = _limits(least=1)
     negatives_power: float = _limits(least=0.0, most=1.0)
     decays: list[float] | Auto = _limits(above=0.0, most=0.9999)
     target_decay: float | Auto = _limits(least=0.0, most=0.99)
+    user: bool | Auto
+    bag: bool | Auto
     genres: bool
+    average_from: int | Auto = _limits(least=0)
     init_std: float = _limits(above=0.0)
     local_steps: str = _limits(choices=("on", "off"))
     blocks: int | Auto = _limits(least=1)
@@ -102,7 +105,7 @@ class TrainConfig:
     trust_region: float = _limits(least=0.0)
     validation_fraction: float = _limits(above=0.0, most=0.9)
     validation_users: int = _limits(least=1)
-    validation_metric: str = _limits(choices=("ndcg_at_10", "recall_at_20"))
+    validation_metric: str = _limits(choices=("auto", "ndcg_at_10", "recall_at_20", "rmse", "log_loss"))
     patience: int = _limits(least=1)
     tune_seconds: float = _limits(least=0.0)
     refit: bool
@@ -276,7 +279,7 @@ def _build(values: Mapping[str, Mapping[str, Any]]) -> Config:
             **{f.name: _checked(f"{section}.{f.name}", given[f.name], hints[f.name], f.metadata) for f in fields(cls)}
         )
     config = Config(**sections)
-    _check_together(config)
+    check_together(config)
     return config
 
 
@@ -340,24 +343,3 @@ def _check_range(key: str, value: Any, metadata: Mapping[str, Any]) -> None:
         ]
         wanted = " and ".join(p for p in parts if p) or "finite"
         raise ConfigError(f"{key} = {value!r} is out of range; it must be {wanted}")
-
-
-def _check_together(config: Config) -> None:
-    low_high = config.input.value_range
-    if low_high and (len(low_high) != 2 or low_high[0] >= low_high[1]):
-        raise ConfigError(f"input.value_range = {low_high!r} must be [] or [least, greatest] with least < greatest")
-    if config.run.id and not _RUN_ID.fullmatch(config.run.id):
-        raise ConfigError(
-            f"run.id = {config.run.id!r} may hold letters, digits, '.', '_' and '-' only, 64 at most, "
-            "and starts with a letter or digit"
-        )
-    if not config.input.path.strip():
-        raise ConfigError("input.path is empty; give the folder or file with the events")
-    if not config.tables.root.strip():
-        raise ConfigError("tables.root is empty; give the folder for the tables")
-    if len(config.input.delimiter) != 1:
-        raise ConfigError(f"input.delimiter = {config.input.delimiter!r} must be one character")
-    if config.train.decays == []:
-        raise ConfigError('train.decays = [] leaves no history; give at least one decay or "auto"')
-    if not config.cluster.k_candidates:
-        raise ConfigError("cluster.k_candidates = [] leaves nothing to choose from; give numbers, for example [8, 16]")

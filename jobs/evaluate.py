@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from fm_spark.cli import job_main
 from fm_spark.config import Config
 from fm_spark.evaluation.evaluate import FM, rank_test_part
+from fm_spark.evaluation.predictions import later_predictions
 from fm_spark.evaluation.rows import evaluation_rows
 from fm_spark.ranking.inputs import load_inputs
 from fm_spark.tables import runs
@@ -21,11 +22,16 @@ log = logging.getLogger("fm_spark.evaluate")
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """The metrics by ranker and name, the users that they are means of, and the Delta version of ``evaluation``."""
+    """The metrics by ranker and name, the users that they are means of, and the Delta version of ``evaluation``.
+
+    Attributes:
+        predictions: metrics of predicted ratings or probabilities by predictor; empty for machines that only rank.
+    """
 
     run_id: str
     model_version: str
     metrics: dict[str, dict[str, float]]
+    predictions: dict[str, dict[str, float]]
     users: int
     users_without_truth: int
     version: int
@@ -37,12 +43,15 @@ def run(spark: SparkSession, config: Config) -> EvaluateResult:
     inputs = load_inputs(store, config, runs.EVALUATION)
     model = inputs.model
     sums = rank_test_part(inputs.events, inputs.machine, inputs.catalogue)
-    version = store.write(evaluation_rows(model, sums, inputs.catalogue.n_items), EVALUATION, model.run_id)
+    predicted = later_predictions(inputs.events, inputs.machine, inputs.catalogue)
+    rows = evaluation_rows(model, sums, inputs.catalogue.n_items, predicted)
+    version = store.write(rows, EVALUATION, model.run_id)
     metrics = {ranker: s.means() for ranker, s in sums.items()}
-    for ranker, values in metrics.items():
+    predictions = {name: s.means() for name, s in predicted.sums.items()} if predicted else {}
+    for ranker, values in (*metrics.items(), *predictions.items()):
         log.info("%s: %s", ranker, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
     users, without = sums[FM].users, sums[FM].users_without_truth
-    return EvaluateResult(model.run_id, model.model_version, metrics, users, without, version)
+    return EvaluateResult(model.run_id, model.model_version, metrics, predictions, users, without, version)
 
 
 def main() -> None:

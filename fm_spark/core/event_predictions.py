@@ -42,18 +42,23 @@ class SnapshotMean:
 
     Late snapshots lie in one basin, so the machine of the mean predicts as well as the mean of the machines.
 
+    Attributes:
+        sums: float64 sums of the factors and of the linear weights; None before the first snapshot.
+        count: how many snapshots.
+
     Source:
         Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging".
     """
 
-    def __init__(self) -> None:
-        self._sums: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
-        self.count = 0
+    def __init__(
+        self, sums: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None, count: int = 0
+    ) -> None:
+        self.sums, self.count = sums, count
 
     def add(self, parameters: FmParameters) -> None:
         """Adds a snapshot; the arrays are copied."""
         new = (parameters.factors.astype(np.float64), parameters.linear.astype(np.float64))
-        self._sums = new if self._sums is None else (self._sums[0] + new[0], self._sums[1] + new[1])
+        self.sums = new if self.sums is None else (self.sums[0] + new[0], self.sums[1] + new[1])
         self.count += 1
 
     def take(self) -> FmParameters:
@@ -62,6 +67,6 @@ class SnapshotMean:
         Raises:
             ValueError: nothing was added.
         """
-        if self._sums is None:
+        if self.sums is None:
             raise ValueError("no snapshot was added: average_from lies after the last epoch")
-        return FmParameters(*((array / self.count).astype(np.float32) for array in self._sums))
+        return FmParameters(*((array / self.count).astype(np.float32) for array in self.sums))

@@ -21,6 +21,7 @@ class Sequences(NamedTuple):
         liked: uint8 [n_events], 1 for a positive event.
         weight: float32 [n_events].
         part: uint8 [n_events], TRAIN, TEST or UNUSED.
+        value: float32 [n_events], the ratings; None where nobody reads them.
     """
 
     user: npt.NDArray[np.object_] | npt.NDArray[np.int64]
@@ -29,6 +30,7 @@ class Sequences(NamedTuple):
     liked: npt.NDArray[np.uint8]
     weight: npt.NDArray[np.float32]
     part: npt.NDArray[np.uint8]
+    value: npt.NDArray[np.float32] | None = None
 
     @property
     def n_users(self) -> int:
@@ -46,6 +48,7 @@ def select(sequences: Sequences, keep: npt.NDArray[np.bool_]) -> Sequences:
         sequences.liked[keep],
         sequences.weight[keep],
         sequences.part[keep],
+        None if sequences.value is None else sequences.value[keep],
     )
 
 
@@ -59,6 +62,7 @@ def one_user(sequences: Sequences, u: int) -> Sequences:
         sequences.liked[events],
         sequences.weight[events],
         sequences.part[events],
+        None if sequences.value is None else sequences.value[events],
     )
 
 
@@ -74,6 +78,7 @@ def take_users(sequences: Sequences, users: npt.NDArray[np.int64]) -> Sequences:
         sequences.liked[index],
         sequences.weight[index],
         sequences.part[index],
+        None if sequences.value is None else sequences.value[index],
     )
 
 

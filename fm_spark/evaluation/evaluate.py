@@ -13,9 +13,8 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from fm_spark.core.machine import Machine
 from fm_spark.core.metrics import MetricSums, no_users, rank_metrics
-from fm_spark.core.queries import user_queries
+from fm_spark.core.queries import Ranker, user_queries
 from fm_spark.core.sequences import TEST, TRAIN, select
 from fm_spark.core.topk import Items, prepare_items, user_items
 from fm_spark.events.catalogue import Catalogue
@@ -39,13 +38,13 @@ _ARROW_SCHEMA = pa.schema(
 class _Shared(NamedTuple):
     """What every task needs; sent once."""
 
-    machine: Machine
+    machine: Ranker
     items: Items
     popular: Items
     feature_to_item: npt.NDArray[np.int32]
 
 
-def rank_test_part(events: DataFrame, machine: Machine, catalogue: Catalogue) -> dict[str, MetricSums]:
+def rank_test_part(events: DataFrame, machine: Ranker, catalogue: Catalogue) -> dict[str, MetricSums]:
     """Ranks the catalogue for every user with held-out events, by the machine and by popularity.
 
     A user's query comes from his training events, the items of these are masked, his test events are the truth. The

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 
 from fm_spark.core.metrics import MetricSums
 from fm_spark.errors import InputError
 from fm_spark.evaluation.evaluate import FM
+from fm_spark.evaluation.predictions import PREDICTED, Predicted
 from fm_spark.tables.contracts import EVALUATION
 from fm_spark.tables.runs import ModelRecord
 
 
-def evaluation_rows(model: ModelRecord, sums: dict[str, MetricSums], n_items: int) -> pd.DataFrame:
+def evaluation_rows(
+    model: ModelRecord, sums: dict[str, MetricSums], n_items: int, predicted: Predicted | None = None
+) -> pd.DataFrame:
     """The rows of the ``evaluation`` table for what :func:`~fm_spark.evaluation.evaluate.rank_test_part` measured.
+
+    Args:
+        predicted: what :func:`~fm_spark.evaluation.predictions.later_predictions` measured. A metric that its events
+            do not define (the AUC of labels that are all the same) has no row.
 
     Raises:
         InputError: no user has a held-out event.
@@ -42,4 +50,13 @@ def evaluation_rows(model: ModelRecord, sums: dict[str, MetricSums], n_items: in
         for ranker, s in sums.items()
         for name, value in s.means().items()
     ]
+    if predicted is not None:
+        counts = (split, predicted.users, predicted.users_without, n_items)
+        for ranker, of_events in predicted.sums.items():
+            values = {**of_events.means(), PREDICTED: float(of_events.events)}
+            rows += [
+                (model.run_id, model.model_version, ranker, name, value, *counts)
+                for name, value in values.items()
+                if np.isfinite(value)
+            ]
     return pd.DataFrame(rows, columns=EVALUATION.column_names)

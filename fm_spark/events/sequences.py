@@ -14,11 +14,18 @@ from pyspark.sql import functions as F
 from fm_spark.core.sequences import PARTS, Sequences
 
 COLUMNS = ["user_id", "item_feature", "label", "weight", "split"]
+VALUE = "value"
+"""Read beside :data:`COLUMNS` where the ratings are wanted."""
 
 
-def ordered_events(events: DataFrame, partitions: int) -> DataFrame:
-    """The columns of :data:`COLUMNS`, every user whole in one partition, in the order of his history."""
-    return events.repartition(partitions, F.col("user_id")).sortWithinPartitions("user_id", "position").select(*COLUMNS)
+def ordered_events(events: DataFrame, partitions: int, values: bool = False) -> DataFrame:
+    """The columns of :data:`COLUMNS`, every user whole in one partition, in the order of his history.
+
+    Args:
+        values: with :data:`VALUE`, the ratings.
+    """
+    columns = [*COLUMNS, VALUE] if values else COLUMNS
+    return events.repartition(partitions, F.col("user_id")).sortWithinPartitions("user_id", "position").select(*columns)
 
 
 def sequences_from_arrow(
@@ -54,7 +61,10 @@ def _last_user_start(user: pa.ChunkedArray) -> int:
 
 
 def pack(table: pa.Table, feature_to_item: npt.NDArray[np.int32]) -> Sequences:
-    """One block out of rows with :data:`COLUMNS`, users contiguous and in the order of their histories."""
+    """One block out of rows with :data:`COLUMNS`, users contiguous and in the order of their histories.
+
+    The ratings are packed when there is a column :data:`VALUE`.
+    """
     user = table["user_id"].to_numpy()
     starts = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]])) if len(user) else np.empty(0, np.int64)
     split = table["split"].combine_chunks().dictionary_encode()
@@ -66,4 +76,5 @@ def pack(table: pa.Table, feature_to_item: npt.NDArray[np.int32]) -> Sequences:
         liked=(table["label"].to_numpy() > 0).astype(np.uint8),
         weight=table["weight"].to_numpy().astype(np.float32),
         part=code[split.indices.to_numpy()],
+        value=table[VALUE].to_numpy().astype(np.float32) if VALUE in table.column_names else None,
     )

@@ -45,6 +45,7 @@ def user_blocks(batches: Iterable[pa.RecordBatch], feature_to_item: npt.NDArray[
                 block.liked[rows],
                 block.weight[rows],
                 block.part[rows],
+                None if block.value is None else block.value[rows],
             )
 
 

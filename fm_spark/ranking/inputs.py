@@ -9,12 +9,13 @@ from pyspark.sql import DataFrame
 
 from fm_spark.config import Config
 from fm_spark.core.machine import Machine
+from fm_spark.core.queries import Ranker
 from fm_spark.errors import DivergenceError
 from fm_spark.events.catalogue import Catalogue, load_catalogue
 from fm_spark.tables.contracts import EVENTS, ITEMS
 from fm_spark.tables.runs import ModelRecord, latest_model, model_run_id
 from fm_spark.tables.store import TableStore
-from fm_spark.training.models import load_machine
+from fm_spark.training.loading import load_machine
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class RankingInputs:
     """A model with the tables that it was trained on, at the versions that training read."""
 
     model: ModelRecord
-    machine: Machine
+    machine: Ranker
     catalogue: Catalogue
     events: DataFrame
     items: DataFrame
@@ -44,14 +45,17 @@ def load_inputs(store: TableStore, config: Config, purpose: str) -> RankingInput
     return RankingInputs(model, machine, catalogue, events, items)
 
 
-def check_finite(machine: Machine, catalogue: Catalogue) -> None:
+def check_finite(machine: Ranker, catalogue: Catalogue) -> None:
     """Refuses a machine that holds a number that is not finite.
 
     Raises:
         DivergenceError: names the first item that has one.
     """
     finite = np.isfinite(machine.item_bias) & np.isfinite(machine.item_factors).all(axis=1)
-    finite &= np.isfinite(machine.history).all(axis=(0, 1, 3))
+    if isinstance(machine, Machine):
+        finite &= np.isfinite(machine.history).all(axis=(0, 1, 3))
+    elif machine.fields.n_bag:
+        finite &= np.isfinite(machine.parameters.factors[machine.fields.bag_offset :]).all(axis=1)
     if not finite.all():
         first = int(np.argmin(finite))
         raise DivergenceError(

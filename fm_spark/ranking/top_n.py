@@ -14,8 +14,7 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
-from fm_spark.core.machine import Machine
-from fm_spark.core.queries import user_queries
+from fm_spark.core.queries import Ranker, user_queries
 from fm_spark.core.sequences import Sequences
 from fm_spark.core.topk import Items, prepare_items, top_n, user_items
 from fm_spark.events.catalogue import Catalogue
@@ -28,7 +27,7 @@ SOURCE = "model"
 class _Shared(NamedTuple):
     """What every task needs; sent once."""
 
-    machine: Machine
+    machine: Ranker
     items: Items
     feature_to_item: npt.NDArray[np.int32]
     item_id: pa.Array
@@ -38,7 +37,7 @@ class _Shared(NamedTuple):
 @contextmanager
 def top_n_rows(
     events: DataFrame,
-    machine: Machine,
+    machine: Ranker,
     catalogue: Catalogue,
     n: int,
     exclude_seen: bool = True,

@@ -17,6 +17,7 @@ from fm_spark.parallel import side_by_side
 from fm_spark.report.facts import Curve, DataFacts, ItemFacts, MetricFacts, QualityCheck, RunFacts, TrainingFacts
 from fm_spark.report.lists import cluster_facts, history_lengths, item_facts, user_lists
 from fm_spark.report.pinned import Pinned, utc
+from fm_spark.report.words import PREDICTED, PREDICTION_NAMES
 from fm_spark.tables.contracts import DATA_QUALITY, EVALUATION, FM_MODEL, TRAINING_HISTORY
 from fm_spark.tables.publications import published
 from fm_spark.tables.runs import PUBLISH
@@ -98,8 +99,19 @@ def _metrics(pinned: Pinned) -> MetricFacts:
     values: dict[str, dict[str, float]] = {}
     for row in rows:
         values.setdefault(row["metric"], {})[row["ranker"]] = row["value"]
-    first = rows[0]  # publish refuses a run without metrics
-    return MetricFacts(values, first["split"], first["users"], first["users_without_truth"], first["items"])
+    predicted = [row for row in rows if row["metric"] == PREDICTED]
+    # publish refuses a run without metrics
+    first = next(row for row in rows if row["ranker"] == "fm" and row["metric"] not in PREDICTION_NAMES)
+    return MetricFacts(
+        {name: of_rankers for name, of_rankers in values.items() if name not in (*PREDICTION_NAMES, PREDICTED)},
+        first["split"],
+        first["users"],
+        first["users_without_truth"],
+        first["items"],
+        {name: of_rankers for name, of_rankers in values.items() if name in PREDICTION_NAMES},
+        int(predicted[0]["value"]) if predicted else 0,
+        predicted[0]["users"] if predicted else 0,
+    )
 
 
 def _training(pinned: Pinned) -> TrainingFacts:
@@ -117,11 +129,17 @@ def _training(pinned: Pinned) -> TrainingFacts:
 
 def _curves(pinned: Pinned) -> list[Curve]:
     """One curve a fit; the rounds of an epoch are averaged by their events here, there are only a few thousand."""
-    columns = ["stage", "candidate", "epoch", "loss", "events", "ndcg_at_10", "recall_at_20"]
-    rounds = pinned.read(TRAINING_HISTORY).select(*columns).toPandas()
+    metrics = ["ndcg_at_10", "recall_at_20", "rmse", "log_loss"]
+    history = pinned.read(TRAINING_HISTORY)
+    there = [name for name in metrics if name in history.columns]  # a table of an earlier version has fewer
+    rounds = (
+        history.select("stage", "candidate", "epoch", "loss", "events", *there)
+        .toPandas()
+        .reindex(columns=["stage", "candidate", "epoch", "loss", "events", *metrics])
+    )
     rounds["loss"] *= rounds["events"]
     epochs = rounds.groupby(["stage", "candidate", "epoch"], sort=True).agg(
-        {"loss": "sum", "events": "sum", "ndcg_at_10": "max", "recall_at_20": "max"}
+        {"loss": "sum", "events": "sum", **dict.fromkeys(metrics, "max")}
     )
     epochs["loss"] /= epochs["events"]
     curves = [
@@ -130,8 +148,7 @@ def _curves(pinned: Pinned) -> list[Curve]:
             candidate=int(fit.index[0][1]),
             epochs=fit.index.get_level_values("epoch").tolist(),
             loss=fit["loss"].tolist(),
-            ndcg_at_10=_or_none(fit["ndcg_at_10"]),
-            recall_at_20=_or_none(fit["recall_at_20"]),
+            **{name: _or_none(fit[name]) for name in metrics},
         )
         for _, fit in epochs.groupby(level=["stage", "candidate"])
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -45,18 +45,26 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class MetricFacts:
-    """Test metrics: metric name -> ranker -> value, and what they are means over."""
+    """Test metrics: metric name -> ranker -> value, and what they are means over.
+
+    Attributes:
+        predictions: the same of predicted ratings or probabilities; empty for machines that only rank.
+        predicted: events that were predicted; predicted_users: whose events they are.
+    """
 
     values: dict[str, dict[str, float]]
     split: str
     users: int
     users_without_truth: int
     items: int
+    predictions: dict[str, dict[str, float]] = field(default_factory=dict)
+    predicted: int = 0
+    predicted_users: int = 0
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One fit, epoch by epoch: loss (nats per positive event) and the validation metrics (None: not measured)."""
+    """One fit, epoch by epoch: training loss and the validation metrics (None: not measured)."""
 
     stage: str
     candidate: int
@@ -64,11 +72,19 @@ class Curve:
     loss: list[float]
     ndcg_at_10: list[float | None]
     recall_at_20: list[float | None]
+    rmse: list[float | None] = field(default_factory=list)
+    log_loss: list[float | None] = field(default_factory=list)
 
     @property
     def validated(self) -> bool:
         """Whether any epoch has a validation metric."""
-        return any(value is not None for value in self.ndcg_at_10)
+        return self.measured is not None
+
+    @property
+    def measured(self) -> str | None:
+        """The metric that was measured on the validation part: the first of them with a value."""
+        names = ("ndcg_at_10", "rmse", "log_loss")
+        return next((name for name in names if any(value is not None for value in getattr(self, name))), None)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,11 @@ def _good(facts: RunFacts, plots: dict[str, str]) -> str:
     ]
     table = _table(["Metric", "fm_spark", "popularity", "ratio"], rows, numbers={1, 2, 3})
     pair = f'<div class="pair">{_plot(plots, "metrics")}{table}</div>'
-    return _section("How good it is", pair, _note(words.metric_note(facts.metrics)))
+    headings, predicted = words.prediction_table(facts.metrics)
+    numbers = set(range(1, len(headings)))
+    errors = [_table(headings, predicted, numbers=numbers), _note(words.prediction_note(facts.metrics))]
+    notes = [_note(words.metric_note(facts.metrics))]
+    return _section("How good it is", *(errors if predicted else []), pair, *notes)
 
 
 def _came_in(facts: RunFacts) -> str:

@@ -122,10 +122,11 @@ def _training(facts: RunFacts) -> Figure | None:
         if curve.validated:
             _validation(axes[1], curve, style)
     axes[0].set_title("Training loss")
-    axes[0].set_ylabel("loss (nats per positive event)")
+    axes[0].set_ylabel("mean loss")
     if validated:
-        axes[1].set_title("Validation NDCG@10 (ring: best epoch)")
-        axes[1].set_ylabel("NDCG@10")
+        name = {**words.METRIC_NAMES, **words.PREDICTION_NAMES}[validated[0].measured or "ndcg_at_10"]
+        axes[1].set_title(f"Validation {name} (ring: best epoch)")
+        axes[1].set_ylabel(name)
     for each in axes:
         each.set_xlabel("epoch")
         each.xaxis.get_major_locator().set_params(integer=True)
@@ -134,9 +135,11 @@ def _training(facts: RunFacts) -> Figure | None:
 
 
 def _validation(axes: Any, curve: Curve, style: dict[str, Any]) -> None:
-    points = [(e, v) for e, v in zip(curve.epochs, curve.ndcg_at_10, strict=True) if v is not None]
+    name = curve.measured or "ndcg_at_10"
+    points = [(e, v) for e, v in zip(curve.epochs, getattr(curve, name), strict=True) if v is not None]
     axes.plot(*zip(*points, strict=True), **style)
-    best = max(points, key=lambda point: point[1])
+    sign = -1.0 if name in ("rmse", "log_loss") else 1.0
+    best = max(points, key=lambda point: sign * point[1])
     axes.plot(*best, "o", markersize=9, markerfacecolor="none", markeredgecolor=style["color"], markeredgewidth=1.5)
 
 

@@ -42,6 +42,7 @@ def _parts(facts: RunFacts, console: Console) -> list[RenderableType]:
         _pairs(words.data_rows(facts)),
         _quality(facts, console),
         _title("How good it is"),
+        *_predictions(facts, console),
         _metrics(facts, console),
         _note(words.metric_note(facts.metrics)),
         _title("How it was trained"),
@@ -92,6 +93,16 @@ def _quality(facts: RunFacts, console: Console) -> RenderableType:
     for rows, action, what in found:
         table.add_row(rows, Text(action), Text(what))
     return table
+
+
+def _predictions(facts: RunFacts, console: Console) -> list[RenderableType]:
+    headings, rows = words.prediction_table(facts.metrics)
+    if not rows:
+        return []
+    table = _grid(console, *((heading, place > 0) for place, heading in enumerate(headings)))
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return [table, _note(words.prediction_note(facts.metrics))]
 
 
 def _metrics(facts: RunFacts, console: Console) -> RenderableType:

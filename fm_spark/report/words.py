@@ -13,20 +13,34 @@ METRIC_NAMES = {
     "hit_rate_at_10": "Hit rate@10",
     "coverage_at_10": "Catalogue coverage@10",
 }
+PREDICTED = "predicted_events"
+PREDICTION_NAMES = {
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "log_loss": "Log loss",
+    "auc": "AUC",
+    "calibration_error": "Calibration error",
+}
+_PREDICTORS = {"user_item_mean": "user + item mean", "global_mean": "mean", "constant": "share of likes"}
 SETTINGS = (
     "k",
+    "user",
+    "bag",
     "decays",
     "target_decay",
     "learning_rate",
     "learning_rate_decay",
     "l2",
+    "l2_bag",
+    "l2_bias",
+    "average_from",
     "batch_size",
     "negatives",
     "blocks",
     "rounds",
 )
 """The settings that are shown, in this order; fm_model holds all of them."""
-_VALIDATION = ("ndcg_at_10", "recall_at_20")
+_VALIDATION = ("ndcg_at_10", "recall_at_20", *PREDICTION_NAMES)
 _SPLITS = {
     "user_time": "each user's last positives are held out",
     "global_time": "everything after one point in time is held out",
@@ -44,6 +58,30 @@ def metric_rows(metrics: MetricFacts) -> list[tuple[str, float | None, float | N
         ratio = f"{fm / popularity:.2f}x" if fm is not None and popularity else "-"
         rows.append((METRIC_NAMES.get(name, name), fm, popularity, ratio))
     return rows
+
+
+def prediction_table(metrics: MetricFacts) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the predictions beside those of the baselines; no rows for a machine that only ranks."""
+    said = {name for of_metric in metrics.predictions.values() for name in of_metric}
+    others = [name for name in _PREDICTORS if name in said]
+    rows = [
+        [title, *(_number(metrics.predictions[name].get(one)) for one in ("fm", *others))]
+        for name, title in PREDICTION_NAMES.items()
+        if name in metrics.predictions
+    ]
+    return ["Metric", "fm_spark", *(_PREDICTORS[name] for name in others)], rows
+
+
+def prediction_note(metrics: MetricFacts) -> str:
+    """What the errors are means over."""
+    return (
+        f"Mean over the {metrics.predicted:,} events of {metrics.predicted_users:,} users that are not in the "
+        "training part, liked or not."
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def metric_note(metrics: MetricFacts) -> str:
@@ -97,7 +135,8 @@ def training_note(facts: RunFacts) -> str:
         for purpose, epochs in facts.training.epochs.items()
     ]
     measured = facts.training.validation
-    validation = [f"{METRIC_NAMES[name]} {measured[name]:.4f}" for name in _VALIDATION if name in measured]
+    names = {**METRIC_NAMES, **PREDICTION_NAMES}
+    validation = [f"{names[name]} {measured[name]:.4f}" for name in _VALIDATION if name in measured]
     text = f"Factorization machine with {facts.training.k} factors: {', '.join(fits)}."
     return f"{text} Validation: {', '.join(validation)}." if validation else text
 

@@ -88,7 +88,7 @@ VOCABULARY = Contract(
     "vocabulary",
     "(field, value) <-> feature index; rows are only ever added, so an index means the same in every model",
     (
-        Column("field", "string", "item, genre, history_liked_<decay>, history_not_liked_<decay>, ..."),
+        Column("field", "string", "item, genre, history_liked_<decay>, history_not_liked_<decay>, user, bag"),
         Column("value", "string", "the value as text; __unseen__ stands for every value that is not listed"),
         Column("feature", "int", "feature index, dense from 0"),
         Column("run_id", "string", "the run that added the row"),
@@ -183,16 +183,20 @@ TRAINING_HISTORY = Contract(
         Column("candidate", "int", "which candidate setting (0 when only one is tried)"),
         Column("epoch", "int", "from 1"),
         Column("round", "int", "from 1, within the epoch"),
-        Column("loss", "double", "mean training loss of the round, nats per positive event"),
+        Column(
+            "loss", "double", "mean training loss of the round; nats an event, with loss squared half a squared error"
+        ),
         Column("ndcg_at_10", "double", "on the validation part, after the epoch's last round", nullable=True),
         Column("recall_at_20", "double", "on the validation part, after the epoch's last round", nullable=True),
+        Column("rmse", "double", "the same, with loss squared", nullable=True),
+        Column("log_loss", "double", "the same, with loss logistic", nullable=True),
         Column("seconds_broadcast", "double", "writing and sending the parameters, seconds"),
         Column("seconds_compute", "double", "kernel time summed over the blocks, seconds"),
         Column("seconds_aggregate", "double", "the round's Spark job: kernels, transport and sums, seconds"),
         Column("seconds_step", "double", "applying the sum on the driver, seconds"),
         Column("bytes_broadcast", "bigint", "size of the broadcast parameters, bytes"),
         Column("bytes_aggregated", "bigint", "size of what the tasks returned, bytes"),
-        Column("events", "bigint", "positive events of the round"),
+        Column("events", "bigint", "events of the round by weight; with softmax and bpr the positive ones"),
     ),
     key=("model_version", "stage", "candidate", "epoch", "round"),
     mode="by_run",
@@ -223,17 +227,18 @@ CHECKPOINTS = Contract(
 
 EVALUATION = Contract(
     "evaluation",
-    "Ranking metrics on the held-out test part, the machine beside baselines; one row per ranker and metric",
+    "Metrics on the held-out part, the machine beside baselines; one row per ranker and metric",
     (
         RUN_ID,
         MODEL_VERSION,
-        Column("ranker", "string", "fm or popularity"),
+        Column("ranker", "string", "fm or popularity; for predictions fm, user_item_mean, global_mean or constant"),
         Column(
             "metric",
             "string",
-            "ndcg_at_10, recall_at_20, precision_at_10, map_at_10, mrr, hit_rate_at_10, coverage_at_10",
+            "ndcg_at_10, recall_at_20, precision_at_10, map_at_10, mrr, hit_rate_at_10, coverage_at_10; of predictions "
+            "rmse, mae (loss squared), log_loss, auc, calibration_error (logistic), predicted_events (their number)",
         ),
-        Column("value", "double", "the metric, mean over users (coverage: share of the catalogue)"),
+        Column("value", "double", "mean over users (coverage: share of the catalogue); of predictions over events"),
         Column("split", "string", "how the test part was cut: user_time, global_time or random"),
         Column("users", "bigint", "users in the mean"),
         Column("users_without_truth", "bigint", "users dropped because nothing of theirs is held out"),

@@ -18,10 +18,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from fm_spark.core.sequences import UNUSED, Sequences, hold_out, select
-from fm_spark.events.sequences import COLUMNS, pack
+from fm_spark.events.sequences import COLUMNS, VALUE, pack
 
 VALIDATION, EVALUATION, PUBLISH = "tune", "evaluation", "publish"
 """The stages of a run: which events may be seen."""
+STAGES = (VALIDATION, EVALUATION, PUBLISH)
+_ROW = "row"
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,14 @@ class Block:
         number: which block of the slice, from 0.
         sequences: its users in ascending order of their ids; ``user`` holds 64-bit hashes of the ids.
         validation: uint8 [n_events], how the tail of the training part is cut for validation.
+        row: int32 [n_users], the users' rows of the parameters; None where users are no features.
     """
 
     slice: int
     number: int
     sequences: Sequences
     validation: npt.NDArray[np.uint8]
+    row: npt.NDArray[np.int32] | None = None
 
     def view(self, stage: str) -> Sequences:
         """The events that training may see in a stage."""
@@ -69,14 +73,18 @@ def pack_slices(
     n_rounds: int,
     partitions: int,
     validation: tuple[float, int],
+    values: bool = False,
 ) -> Slices:
     """Packs the events table into ``n_rounds`` slices of ``n_blocks`` blocks and persists them.
 
     Args:
+        events: the events table; with a column ``row`` (int) blocks know their users' rows.
         partitions: how many tasks a round gets; does not change any result.
         validation: share of the positives and fewest positives of the validation cut.
+        values: whether the sequences hold the ratings.
     """
-    packed = _packed(events, feature_to_item, n_blocks, n_rounds, partitions, validation).persist(
+    further = [name for name, wanted in ((VALUE, values), (_ROW, _ROW in events.columns)) if wanted]
+    packed = _packed(events, feature_to_item, n_blocks, n_rounds, partitions, validation, further).persist(
         StorageLevel.MEMORY_AND_DISK
     )
     try:
@@ -98,6 +106,7 @@ def _packed(
     n_rounds: int,
     partitions: int,
     validation: tuple[float, int],
+    further: list[str],
 ) -> DataFrame:
     keyed = events.select(
         F.pmod(F.xxhash64("user_id", F.lit("slice")), F.lit(n_rounds)).cast("int").alias("slice"),
@@ -105,12 +114,12 @@ def _packed(
         F.col("user_id"),
         F.xxhash64("user_id").alias("user"),
         F.col("position"),
-        *[F.col(name) for name in COLUMNS if name != "user_id"],
+        *[F.col(name) for name in (*COLUMNS, *further) if name != "user_id"],
     )
     even = _even_keys(events.sparkSession, partitions)
     task = F.element_at(F.array(*map(F.lit, even)), F.col("block") % F.lit(partitions) + 1)
     ordered = keyed.repartition(partitions, task).sortWithinPartitions("slice", "block", "user_id", "position")
-    columns = ["slice", "block", "user", *[name for name in COLUMNS if name != "user_id"]]
+    columns = ["slice", "block", "user", *[name for name in (*COLUMNS, *further) if name != "user_id"]]
 
     def to_blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for key, table in _groups(batches):
@@ -155,12 +164,13 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[tuple[int, int]
 def _block(
     key: tuple[int, int], table: pa.Table, feature_to_item: npt.NDArray[np.int32], validation: tuple[float, int]
 ) -> Block:
-    columns = {name: table[name] for name in COLUMNS if name != "user_id"}
+    columns = {name: table[name] for name in (*COLUMNS, VALUE) if name in table.column_names}
     sequences = pack(pa.table({"user_id": table["user"], **columns}), feature_to_item)
     cut = np.full(len(sequences.item), UNUSED, np.uint8)
     train = sequences.part == 0
     cut[train] = hold_out(select(sequences, train), *validation)
-    return Block(key[0], key[1], sequences, cut)
+    row = table[_ROW].to_numpy()[sequences.ptr[:-1]].astype(np.int32) if _ROW in table.column_names else None
+    return Block(key[0], key[1], sequences, cut, row)
 
 
 def _load(payload: bytes | bytearray) -> Block:

@@ -16,12 +16,12 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
-from scipy import sparse
 
 from fm_spark.config import Config
 from fm_spark.tables.contracts import CHECKPOINTS
 from fm_spark.tables.store import TableStore
-from fm_spark.training.states import LAYOUT, Array, arrays_of, describe_states, digest, restore_states, to_json
+from fm_spark.training.learner import Array
+from fm_spark.training.states import LAYOUT, Restore, arrays_of, describe_states, digest, restore_states, to_json
 from fm_spark.training.trainer import FitState
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Checkpoints:
 
     Args:
         every: rounds and minutes after which to save again; 0 = never.
-        side: float32 CSR [n_items, n_side], see :func:`~fm_spark.training.states.restore_states`.
+        restore: makes what a fit of the run has learnt from its arrays.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class Checkpoints:
         run_id: str,
         own: Mapping[str, str],
         every: tuple[int, float],
-        side: sparse.csr_matrix | None = None,
+        restore: Restore,
     ) -> None:
-        self._store, self._run_id, self._own, self._side = store, run_id, dict(own), side
+        self._store, self._run_id, self._own, self._restore = store, run_id, dict(own), restore
         self._every_rounds, self._every_seconds = every[0], 60 * every[1]
         self._number, self._rounds, self._saved_at = 0, 0, time.monotonic()
 
@@ -96,7 +96,7 @@ class Checkpoints:
             differences = _differences(checkpoint.fingerprint, self._own)
             if not differences:
                 log.info("continuing run %s from checkpoint %d", self._run_id, checkpoint.number)
-                return restore_states(checkpoint.fits, checkpoint.arrays, self._side)
+                return restore_states(checkpoint.fits, checkpoint.arrays, self._restore)
             number = checkpoint.number
             log.info("checkpoint %d of run %s is not for this training: %s", number, self._run_id, differences)
         if self._number:

@@ -12,7 +12,7 @@ from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.vocabulary import extend_vocabulary
 from fm_spark.tables.store import TableStore
 
-ITEM, GENRE = "item", "genre"
+ITEM, GENRE, USER, BAG = "item", "genre", "user", "bag"
 
 
 class Side(NamedTuple):
@@ -37,23 +37,18 @@ def history_fields(decays: tuple[float, ...]) -> list[str]:
     return [f"history_{kind}_{decay:g}" for decay in decays for kind in ("not_liked", "liked")]
 
 
-def vocabulary_of(
-    store: TableStore, catalogue: Catalogue, decays: tuple[float, ...], run_id: str
-) -> dict[str, dict[str, int]]:
-    """Field -> value -> feature index of every field of the machine; new history features are added to the table.
+def vocabulary_of(store: TableStore, values: dict[str, list[str]], run_id: str) -> dict[str, dict[str, int]]:
+    """Field -> value -> feature index of every field of the machine; new features are added to the table.
+
+    Args:
+        values: the values of the machine's fields beside items and genres, in the order of their numbers.
 
     Returns:
-        Plain dicts on the driver: they grow with the catalogue, not with users or events.
+        Plain dicts on the driver: they grow with the parameters, which training holds there too.
     """
-    fields = history_fields(decays)
-    values = pd.DataFrame(
-        {
-            "field": np.repeat(fields, catalogue.n_items),
-            "value": np.tile([str(i) for i in catalogue.item_id], len(fields)),
-        }
-    )
-    vocabulary = extend_vocabulary(store, values, run_id)
-    wanted = vocabulary[vocabulary["field"].isin([ITEM, GENRE, *fields])]
+    frames = [pd.DataFrame({"field": field, "value": column}) for field, column in values.items()]
+    vocabulary = extend_vocabulary(store, pd.concat(frames, ignore_index=True), run_id)
+    wanted = vocabulary[vocabulary["field"].isin([ITEM, GENRE, *values])]
     return {
         str(field): dict(zip(group["value"], group["feature"].astype(int), strict=True))
         for field, group in wanted.groupby("field")

@@ -14,7 +14,7 @@ from fm_spark.errors import DivergenceError
 from fm_spark.parallel import side_by_side
 from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION
 from fm_spark.training.checkpoints import Checkpoints
-from fm_spark.training.resolve import DataSize, Recipe, candidates
+from fm_spark.training.resolve import AnyRecipe, DataSize, is_better, most_epochs, recipes_to_try, validation_metric
 from fm_spark.training.trainer import Fit, FitState, TrainingData, fit, start_state
 
 log = logging.getLogger("fm_spark.train")
@@ -29,7 +29,7 @@ class FitPlan:
 
     stage: str
     candidate: int
-    recipe: Recipe
+    recipe: AnyRecipe
     epochs: int
 
     @property
@@ -80,7 +80,7 @@ class Fits:
         """Makes a fit for its metrics alone: its parameters are dropped, here and in the checkpoints to come."""
         made = self.make(plan)
         self._states[plan.name] = left = self._states[plan.name].without_arrays()
-        return replace(made, parameters=left.parameters, side=None)
+        return replace(made, learnt=left.learnt)
 
     def _start(self, plan: FitPlan) -> FitState:
         return start_state(self._data, self._config, plan.recipe, plan.stage)
@@ -115,9 +115,12 @@ def make_fits(
         DivergenceError: training left the finite numbers.
     """
     fits = Fits(sc, data, config, checkpoints)
-    tried = _try_candidates(fits, config, size)
-    best = max(tried, key=lambda f: f.metrics.get(config.validation_metric, 0.0))
-    epochs = best.epochs if best.metrics else min(config.epochs, _EPOCHS_WITHOUT_VALIDATION)
+    tried, metric = _try_candidates(fits, config, size), validation_metric(config)
+    best = tried[0]
+    for one in tried[1:]:
+        if one.metrics and (not best.metrics or is_better(metric, one.metrics[metric], best.metrics[metric])):
+            best = one
+    epochs = best.epochs if best.metrics else min(most_epochs(config), _EPOCHS_WITHOUT_VALIDATION)
     log.info("chosen: %d epochs of %s", epochs, _settings(best.recipe))
     stages = (EVALUATION, PUBLISH) if config.refit else (EVALUATION,)
     made = fits.make_all([FitPlan(stage, 0, best.recipe, epochs) for stage in stages], fits.make)
@@ -125,12 +128,12 @@ def make_fits(
 
 
 def _try_candidates(fits: Fits, config: TrainConfig, size: DataSize) -> list[Fit]:
-    recipes = candidates(config, size)
+    recipes = recipes_to_try(config, size)
     for number, recipe in enumerate(recipes):
         log.info("candidate %d of %d: %s", number + 1, len(recipes), _settings(recipe))
     plans = [FitPlan(VALIDATION, number, recipe, recipe.epochs) for number, recipe in enumerate(recipes)]
     return fits.make_all(plans, fits.try_out)
 
 
-def _settings(recipe: Recipe) -> str:
+def _settings(recipe: AnyRecipe) -> str:
     return ", ".join(f"{name} {value}" for name, value in recipe.describe().items())

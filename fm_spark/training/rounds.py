@@ -6,18 +6,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from pyspark import RDD, SparkContext
 
 from fm_spark.core.combine import LOSS_GRID, Accumulator, MoveSum, merge, unusable
-from fm_spark.core.gradient import Sampler, Settings, Workspace
-from fm_spark.core.parameters import Parameters
-from fm_spark.core.side import SideFeatures, share_move
-from fm_spark.core.strategy import Strategy
 from fm_spark.errors import DivergenceError
 from fm_spark.training.blocks import Block
+from fm_spark.training.learner import Learner, Task, Workspace
+from fm_spark.training.resolve import AnySettings
 
 # more partitions than this are summed in a tree of tasks before the driver sees them
 _FLAT_PARTITIONS = 16
@@ -48,47 +46,39 @@ class RoundKey:
 
 
 # Scratch arrays of a worker process, as large as the parameters: made once, not once a task. The key is their shape.
-_scratch: dict[str, tuple[object, Workspace | Accumulator]] = {}
+_scratch: dict[str, tuple[object, Any]] = {}
 
 
-def _workspace(parameters: Parameters) -> Workspace:
-    key = (parameters.factors.shape, parameters.n_items)
+def _workspace(task: Task, shared: object) -> Workspace:
+    key = (type(task), task.shape(shared))
     if _scratch.get("work", (None,))[0] != key:
-        rows, k = parameters.factors.shape
-        _scratch["work"] = (key, Workspace((rows, k), parameters.n_items))
+        _scratch["work"] = (key, task.workspace(shared))
     return cast(Workspace, _scratch["work"][1])
 
 
-def _accumulator(parameters: Parameters, dtype: type[np.signedinteger]) -> Accumulator:
-    key = (parameters.factors.shape, parameters.n_items, dtype)
+def _accumulator(task: Task, shared: object) -> Accumulator:
+    key = (task.shape(shared), task.dtype)
     if _scratch.get("sums", (None,))[0] != key:
-        rows, k = parameters.factors.shape
-        _scratch["sums"] = (key, Accumulator((rows, k), parameters.n_items, dtype))
+        rows, k, biases = task.shape(shared)
+        _scratch["sums"] = (key, Accumulator((rows, k), biases, task.dtype))
     return cast(Accumulator, _scratch["sums"][1])
 
 
 def run_round(
-    sc: SparkContext,
-    blocks: RDD[Block],
-    stage: str,
-    parameters: Parameters,
-    side: SideFeatures | None,
-    sampler: Sampler,
-    settings: Settings,
-    strategy: Strategy,
-    key: RoundKey,
+    sc: SparkContext, blocks: RDD[Block], learner: Learner, learnt: Any, settings: AnySettings, key: RoundKey
 ) -> RoundRecord:
-    """Runs one round and moves ``parameters`` (and ``side``) in place.
+    """Runs one round and moves ``learnt``, what the learner has learnt so far, in place.
 
     Raises:
         DivergenceError: a loss or a move is not finite.
     """
     begin = time.perf_counter()
-    shared = sc.broadcast((parameters, sampler))
+    value, size = learner.shared(learnt)
+    shared = sc.broadcast(value)
     sent = time.perf_counter()
     try:
         # None instead of a zero of the model's size: nothing but the closure travels to the tasks
-        work = partial(_learn, shared=shared, stage=stage, settings=settings, strategy=strategy, key=key)
+        work = partial(_learn, shared=shared, task=learner.task(settings), key=key)
         moves: RDD[MoveSum] = blocks.mapPartitions(work)
         depth = 2 if blocks.getNumPartitions() > _FLAT_PARTITIONS else 1
         total = moves.treeAggregate(None, merge, merge, depth)
@@ -98,10 +88,7 @@ def run_round(
     if total is None:
         raise DivergenceError(f"round {key.round + 1} of epoch {key.epoch + 1} has no events to learn from")
     _check(total, settings, key)
-    before, before_bias = parameters.item_factors.copy(), parameters.bias.copy()
-    strategy.apply(parameters, total, settings, key.n_blocks)
-    if side is not None:
-        share_move(side, parameters, before, before_bias)
+    learner.apply(learnt, total, settings, key.n_blocks)
     done = time.perf_counter()
     events = total.events / LOSS_GRID
     return RoundRecord(
@@ -110,34 +97,31 @@ def run_round(
         seconds_compute=total.seconds,
         seconds_aggregate=summed - sent,
         seconds_step=done - summed,
-        bytes_broadcast=parameters.nbytes(),
+        bytes_broadcast=size,
         bytes_aggregated=total.sent,
         events=round(events),
     )
 
 
-def _learn(
-    blocks: Iterator[Block], *, shared: object, stage: str, settings: Settings, strategy: Strategy, key: RoundKey
-) -> Iterator[MoveSum]:
-    parameters, sampler = shared.value  # type: ignore[attr-defined]
-    work = _workspace(parameters)
-    total = _accumulator(parameters, strategy.dtype)
+def _learn(blocks: Iterator[Block], *, shared: Any, task: Task, key: RoundKey) -> Iterator[MoveSum]:
+    value = shared.value
+    work, total = _workspace(task, value), _accumulator(task, value)
     # what a task that stopped half-way in this worker may have left
     work.clear()
     total.take()
     for block in blocks:
         stream = (key.seed, key.epoch, key.round * key.n_blocks + block.number)
         try:
-            total.add(strategy.block(parameters, work, block.view(stage), sampler, settings, stream))
+            total.add(task.block(value, work, block, stream))
         except FloatingPointError as error:
-            yield unusable(str(error), parameters.factors.shape[1])
+            yield unusable(str(error), task.shape(value)[1])
             return
     learnt = total.take()
     if learnt is not None:
         yield learnt._replace(sent=learnt.nbytes())
 
 
-def _check(total: MoveSum, settings: Settings, key: RoundKey) -> None:
+def _check(total: MoveSum, settings: AnySettings, key: RoundKey) -> None:
     if total.problem:
         raise diverged(total.problem, settings, key)
     loss = total.loss / max(1, total.events)
@@ -145,7 +129,7 @@ def _check(total: MoveSum, settings: Settings, key: RoundKey) -> None:
         raise diverged(f"the loss is {loss:g}", settings, key)
 
 
-def diverged(what: str, settings: Settings, key: RoundKey) -> DivergenceError:
+def diverged(what: str, settings: AnySettings, key: RoundKey) -> DivergenceError:
     """The error for training that left the finite numbers."""
     return DivergenceError(
         f"training diverged in epoch {key.epoch + 1}, round {key.round + 1}: {what} at learning rate "

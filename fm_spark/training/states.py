@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy import sparse
 
-from fm_spark.core.parameters import Parameters
-from fm_spark.core.side import SideFeatures
+from fm_spark.training.learner import Array, Learnt
 from fm_spark.training.rounds import RoundRecord
 from fm_spark.training.trainer import Best, FitState, HistoryRow
 
-Array = npt.NDArray[Any]
+Restore = Callable[[Mapping[str, Array]], Learnt]
+"""Makes what a fit has learnt from the arrays that it named (:meth:`~fm_spark.training.learner.Learnt.arrays`)."""
 # raised when the layout changes: a checkpoint of another layout is not continued
 LAYOUT = 1
 
@@ -31,25 +29,19 @@ def arrays_of(states: Mapping[str, FitState]) -> dict[str, Array]:
     """The states' arrays by name, for example ``publish/best/factors``; no copies."""
     arrays: dict[str, Array] = {}
     for name, state in states.items():
-        arrays |= _learnt(f"{name}/now", state.parameters, state.side)
+        arrays |= {f"{name}/now/{field}": array for field, array in state.learnt.arrays().items()}
         if state.best is not None:
-            arrays |= _learnt(f"{name}/best", state.best.parameters, state.best.side)
+            arrays |= {f"{name}/best/{field}": array for field, array in state.best.learnt.arrays().items()}
     return arrays
 
 
-def restore_states(
-    described: Mapping[str, Any], arrays: Mapping[str, Array], side: sparse.csr_matrix | None
-) -> dict[str, FitState]:
+def restore_states(described: Mapping[str, Any], arrays: Mapping[str, Array], restore: Restore) -> dict[str, FitState]:
     """The states that :func:`describe_states` and :func:`arrays_of` came from.
-
-    Args:
-        side: float32 CSR [n_items, n_side], which item has which side feature; it follows from the items table and
-            is not part of a state.
 
     Raises:
         KeyError: an array is missing.
     """
-    return {name: _restore(name, values, arrays, side) for name, values in described.items()}
+    return {name: _restore(name, values, arrays, restore) for name, values in described.items()}
 
 
 def digest(meta: bytes, arrays: Mapping[str, Array]) -> str:
@@ -77,33 +69,17 @@ def _describe(state: FitState) -> dict[str, Any]:
     }
 
 
-def _restore(
-    name: str, values: Mapping[str, Any], arrays: Mapping[str, Array], side: sparse.csr_matrix | None
-) -> FitState:
+def _restore(name: str, values: Mapping[str, Any], arrays: Mapping[str, Array], restore: Restore) -> FitState:
     best = values["best"]
-    parameters, learnt = _relearnt(f"{name}/now", arrays, side)
     return FitState(
-        parameters,
-        learnt,
+        restore(_under(f"{name}/now/", arrays)),
         values["epoch"],
         values["round"],
         values["retries"],
-        Best(*_relearnt(f"{name}/best", arrays, side), best["epoch"], best["metrics"]) if best else None,
+        Best(restore(_under(f"{name}/best/", arrays)), best["epoch"], best["metrics"]) if best else None,
         [HistoryRow(**{**row, "record": RoundRecord(**row["record"])}) for row in values["history"]],
     )
 
 
-def _learnt(prefix: str, parameters: Parameters, side: SideFeatures | None) -> dict[str, Array]:
-    arrays: dict[str, Array] = {f"{prefix}/{field}": array for field, array in parameters._asdict().items()}
-    if side is not None:
-        arrays |= {f"{prefix}/side_factors": side.factors, f"{prefix}/side_bias": side.bias}
-    return arrays
-
-
-def _relearnt(
-    prefix: str, arrays: Mapping[str, Array], x: sparse.csr_matrix | None
-) -> tuple[Parameters, SideFeatures | None]:
-    parameters = Parameters(*(arrays[f"{prefix}/{field}"] for field in Parameters._fields))
-    if x is None or f"{prefix}/side_factors" not in arrays:
-        return parameters, None
-    return parameters, SideFeatures(x, arrays[f"{prefix}/side_factors"], arrays[f"{prefix}/side_bias"])
+def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,24 +15,26 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from fm_spark.config import Config
+from fm_spark.core.constant_steps import POINTWISE
 from fm_spark.errors import InputError
 from fm_spark.events.catalogue import Catalogue, load_catalogue
 from fm_spark.parallel import side_by_side
 from fm_spark.tables.contracts import EVENTS, ITEMS, TRAINING_HISTORY, VOCABULARY
 from fm_spark.tables.runs import events_run_id
 from fm_spark.tables.store import TableStore
-from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION, Block, Slices, pack_slices
+from fm_spark.training.blocks import EVALUATION, PUBLISH, STAGES, VALIDATION, Block, Slices, pack_slices
 from fm_spark.training.capacity import check_training
 from fm_spark.training.checkpoints import Checkpoints, fingerprint
+from fm_spark.training.event_data import EventData, event_data, find_users, needs_rows, with_rows
+from fm_spark.training.event_learner import restore_events
 from fm_spark.training.features import genre_features
 from fm_spark.training.fits import make_fits
 from fm_spark.training.models import TrainedModel, library_versions, save_models
-from fm_spark.training.resolve import DataSize, block_count, round_count
+from fm_spark.training.ranker import restore_ranker
+from fm_spark.training.resolve import METRIC_NAMES, DataSize, block_count, round_count
 from fm_spark.training.trainer import Fit, HistoryRow, TrainingData
 
 log = logging.getLogger("fm_spark.train")
-
-_STAGES = (VALIDATION, EVALUATION, PUBLISH)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class StageCounts:
     liked: dict[str, npt.NDArray[np.int64]]
     not_liked: dict[str, npt.NDArray[np.int64]]
 
+    def seen(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Both together."""
+        return {stage: liked + self.not_liked[stage] for stage, liked in self.liked.items()}
+
 
 def train(store: TableStore, config: Config) -> TrainResult:
     """Trains on the events table and writes ``fm_model``, ``fm_parameters`` and ``training_history``.
@@ -76,20 +83,25 @@ def train(store: TableStore, config: Config) -> TrainResult:
     size = data_size(events)
     if size.positives == 0:
         raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")
-    check_training(store.spark, config, size, catalogue)
+    if config.train.loss == "softmax":  # the planner does not know the other machines
+        check_training(store.spark, config, size, catalogue)
     side = genre_features(catalogue).x if config.train.genres and any(catalogue.genres) else None
     own = fingerprint(run_id, config, size.digest, catalogue_digest(catalogue), library_versions())
     every = (config.train.checkpoint_rounds, config.train.checkpoint_minutes)
-    checkpoints = Checkpoints(store, run_id, own, every, side)
-    slices = _slices(store, config, events, catalogue, size)
+    restore = partial(restore_ranker, x=side) if config.train.loss == "softmax" else restore_events
+    checkpoints = Checkpoints(store, run_id, own, every, restore)
+    users = find_users(events) if needs_rows(config.train) else None
+    slices = _slices(store, config, with_rows(events, users) if users else events, catalogue, size)
     try:
         counts = stage_counts(slices, catalogue.n_items)
         share = min(1.0, config.train.validation_users / max(1, size.users))
         data = TrainingData(slices, counts.liked, side, share)
+        if config.train.loss != "softmax":
+            data = replace(data, events=event_data(config.train, slices, users, side, counts.seen()))
         tried, fits = make_fits(store.spark.sparkContext, data, config.train, size, checkpoints)
     finally:
         slices.unpersist()
-    models = _models(run_id, config, fits, counts)
+    models = _models(run_id, config, fits, counts, data.events)
     history = [row for f in (*tried, *fits) for row in f.history]
     side_by_side(
         {
@@ -104,11 +116,13 @@ def train(store: TableStore, config: Config) -> TrainResult:
     )
 
 
-def _models(run_id: str, config: Config, fits: list[Fit], counts: StageCounts) -> list[TrainedModel]:
+def _models(
+    run_id: str, config: Config, fits: list[Fit], counts: StageCounts, events: EventData | None
+) -> list[TrainedModel]:
     """The machine that is measured and the one that is published; one and the same without ``train.refit``."""
     last = PUBLISH if config.train.refit else EVALUATION
     return [
-        TrainedModel(version, purpose, fit, counts.liked[stage], counts.not_liked[stage])
+        TrainedModel(version, purpose, stage, fit, counts.liked[stage], counts.not_liked[stage], events)
         for version, purpose, fit, stage in (
             (f"fm-{run_id}-eval", "evaluation", fits[0], EVALUATION),
             (f"fm-{run_id}", "publish", fits[-1], last),
@@ -120,7 +134,7 @@ def data_size(events: DataFrame) -> DataSize:
     """Counts the training part, which the rules of ``auto`` follow from, and digests all events, in one pass."""
     known = F.col("split") == "train"
     liked = known & (F.col("label") > 0)
-    content = F.xxhash64("user_id", "item_feature", "position", "label", "weight", "split")
+    content = F.xxhash64("user_id", "item_feature", "position", "value", "label", "weight", "split")
     row = events.agg(
         F.countDistinct(F.when(known, F.col("user_id"))).alias("users"),
         F.count(F.when(known, True)).alias("events"),
@@ -144,12 +158,12 @@ def catalogue_digest(catalogue: Catalogue) -> str:
 def _slices(store: TableStore, config: Config, events: DataFrame, catalogue: Catalogue, size: DataSize) -> Slices:
     blocks = block_count(config.train, size)
     rounds = round_count(config.train, size, blocks)
-    log.info(
-        "%d positive events of %d users in %d blocks, %d rounds an epoch", size.positives, size.users, blocks, rounds
-    )
+    what = f"{size.events} events" if config.train.loss in POINTWISE else f"{size.positives} positive events"
+    log.info("%s of %d users in %d blocks, %d rounds an epoch", what, size.users, blocks, rounds)
     partitions = max(1, min(blocks, 2 * store.spark.sparkContext.defaultParallelism))
     cut = (config.train.validation_fraction, config.events.min_positives)
-    return pack_slices(events, catalogue.feature_to_item, blocks, rounds, partitions, cut)
+    values = config.train.loss == "squared"
+    return pack_slices(events, catalogue.feature_to_item, blocks, rounds, partitions, cut, values)
 
 
 def stage_counts(slices: Slices, n_items: int) -> StageCounts:
@@ -157,18 +171,18 @@ def stage_counts(slices: Slices, n_items: int) -> StageCounts:
 
     def count(block: Block) -> npt.NDArray[np.int64]:
         found = []
-        for stage in _STAGES:
+        for stage in STAGES:
             seen = block.view(stage)
             found += [np.bincount(seen.item[seen.liked == flag], minlength=n_items) for flag in (0, 1)]
         return np.stack(found)
 
-    total = np.zeros((2 * len(_STAGES), n_items), np.int64)
+    total = np.zeros((2 * len(STAGES), n_items), np.int64)
     for rdd in slices.rdds:
         part = rdd.map(count).treeAggregate(None, _plus, _plus, 2)
         total += part if part is not None else 0
     return StageCounts(
-        {stage: total[2 * s + 1] for s, stage in enumerate(_STAGES)},
-        {stage: total[2 * s] for s, stage in enumerate(_STAGES)},
+        {stage: total[2 * s + 1] for s, stage in enumerate(STAGES)},
+        {stage: total[2 * s] for s, stage in enumerate(STAGES)},
     )
 
 
@@ -191,8 +205,7 @@ def _write_history(store: TableStore, run_id: str, models: list[TrainedModel], h
             "model_version": version[row.stage],
             "run_id": run_id,
             **{name: getattr(row, name) for name in ("stage", "candidate", "epoch", "round")},
-            "ndcg_at_10": metrics.get("ndcg_at_10"),
-            "recall_at_20": metrics.get("recall_at_20"),
+            **{name: metrics.get(name) for name in METRIC_NAMES},
             **vars(row.record),
         }
         rows.append(tuple(values[name] for name in TRAINING_HISTORY.column_names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +13,14 @@ from pyspark import SparkContext
 from scipy import sparse
 
 from fm_spark.config import TrainConfig
-from fm_spark.core.gradient import Settings, make_sampler
-from fm_spark.core.machine import Machine
-from fm_spark.core.parameters import Parameters, init_parameters
-from fm_spark.core.side import SideFeatures, no_progress
-from fm_spark.core.strategy import LocalSteps, Strategy, Synchronous
 from fm_spark.progress import progress
 from fm_spark.training.blocks import Slices
-from fm_spark.training.resolve import Recipe
+from fm_spark.training.event_data import EventData
+from fm_spark.training.event_learner import EventLearner
+from fm_spark.training.learner import Learner, Learnt
+from fm_spark.training.ranker import RankerLearner
+from fm_spark.training.resolve import METRIC_NAMES, AnySettings, Recipe, is_better, validation_metric
 from fm_spark.training.rounds import RoundKey, RoundRecord, diverged, run_round
-from fm_spark.training.validation import validation_metrics
 
 log = logging.getLogger("fm_spark.train")
 
@@ -37,12 +36,14 @@ class TrainingData:
         count: stage -> int64 [n_items], positive events of each item that the stage may see.
         side: float32 CSR [n_items, n_side], side features of the items; None without any.
         validation_share: share of the users that validation ranks.
+        events: what training on single events needs besides; None for ``softmax``.
     """
 
     slices: Slices
     count: dict[str, npt.NDArray[np.int64]]
     side: sparse.csr_matrix | None
     validation_share: float
+    events: EventData | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,7 @@ class HistoryRow:
 class Best:
     """What a fit had learnt after its best epoch (from 1) on the validation part."""
 
-    parameters: Parameters
-    side: SideFeatures | None
+    learnt: Learnt
     epoch: int
     metrics: dict[str, float]
 
@@ -78,8 +78,7 @@ class FitState:
         history: one row per round so far.
     """
 
-    parameters: Parameters
-    side: SideFeatures | None
+    learnt: Learnt
     epoch: int = 0
     round: int = 0
     retries: int = 0
@@ -88,9 +87,8 @@ class FitState:
 
     def without_arrays(self) -> FitState:
         """The same with arrays of no rows: what remains of a candidate that was only tried."""
-        none = Parameters._make(array[:0] for array in self.parameters)
-        best = replace(self.best, parameters=none, side=None) if self.best else None
-        return replace(self, parameters=none, side=None, best=best)
+        best = replace(self.best, learnt=self.best.learnt.without_rows()) if self.best else None
+        return replace(self, learnt=self.learnt.without_rows(), best=best)
 
 
 @dataclass(frozen=True)
@@ -99,14 +97,13 @@ class Fit:
 
     Attributes:
         recipe: the settings in force, with the learning rate as it was at the end.
-        epochs: epochs that made ``parameters`` (the best ones with early stopping).
+        epochs: epochs that made ``learnt`` (the best ones with early stopping).
         metrics: validation metrics of that epoch; empty without validation.
         retries: how often training diverged and went on at half the rate.
     """
 
-    recipe: Recipe
-    parameters: Parameters
-    side: SideFeatures | None
+    recipe: Recipe[Any]
+    learnt: Learnt
     epochs: int
     metrics: dict[str, float]
     history: list[HistoryRow]
@@ -117,25 +114,24 @@ class Fit:
         return {**self.recipe.describe(), "retries": str(self.retries)}
 
 
-def machine_of(parameters: Parameters, decays: tuple[float, ...]) -> Machine:
-    """The ranker that the parameters are; views, no copies."""
-    n_items, k = parameters.n_items, parameters.factors.shape[1]
-    history = parameters.factors[:-n_items].reshape(len(decays), 2, n_items, k)
-    return Machine(np.array(decays), history, parameters.item_factors, parameters.bias)
-
-
-def start_state(data: TrainingData, config: TrainConfig, recipe: Recipe, stage: str) -> FitState:
-    """A fit before its first round: random factors, side features that have learnt nothing."""
+def learner_of(data: TrainingData, config: TrainConfig, recipe: Recipe[Any], stage: str) -> Learner:
+    """The kind of machine that ``train.loss`` names."""
+    if data.events is not None:
+        return EventLearner(config, recipe.settings, stage, data.events, data.count[stage], data.validation_share)
     decays = recipe.settings.decays
-    parameters = init_parameters(len(decays), data.count[stage], config.k, config.init_std, config.seed)
-    return FitState(parameters, no_progress(data.side, config.k) if data.side is not None else None)
+    return RankerLearner(config, decays, stage, data.count[stage], data.side, data.validation_share)
+
+
+def start_state(data: TrainingData, config: TrainConfig, recipe: Recipe[Any], stage: str) -> FitState:
+    """A fit before its first round."""
+    return FitState(learner_of(data, config, recipe, stage).start())
 
 
 def fit(
     sc: SparkContext,
     data: TrainingData,
     config: TrainConfig,
-    recipe: Recipe,
+    recipe: Recipe[Any],
     stage: str,
     *,
     epochs: int,
@@ -156,8 +152,8 @@ def fit(
     """
     state = state or start_state(data, config, recipe, stage)
     recipe = recipe.slower(state.retries)
-    sampler = make_sampler(data.count[stage], config.negatives_power)
-    strategy: Strategy = LocalSteps(config.trust_region) if config.local_steps == "on" else Synchronous()
+    learner = learner_of(data, config, recipe, stage)
+    metric = validation_metric(config)
     rdds = data.slices.rdds
     with progress(epochs, f"train {stage} {candidate + 1}" if validate else f"train {stage}") as bar:
         if state.epoch:
@@ -165,54 +161,48 @@ def fit(
         while not _finished(state, epochs, config.patience):
             settings = recipe.at_epoch(state.epoch)
             key = RoundKey(config.seed, state.epoch, state.round, data.slices.n_blocks)
-            blocks = rdds[state.round]
-            record = run_round(sc, blocks, stage, state.parameters, state.side, sampler, settings, strategy, key)
-            _check_norms(state.parameters, settings, key)
+            record = run_round(sc, rdds[state.round], learner, state.learnt, settings, key)
+            _check_norms(state.learnt, settings, key)
             state.history.append(HistoryRow(stage, candidate, state.epoch + 1, state.round + 1, record, None))
             state.round += 1
             if state.round == len(rdds):
-                machine = machine_of(state.parameters, recipe.settings.decays)
-                metrics = validation_metrics(sc, rdds, machine, data.validation_share) if validate else None
-                bar.advance(1, note=_note([row.record for row in state.history[-len(rdds) :]], metrics))
-                _end_epoch(state, metrics, config.validation_metric)
+                state.learnt = learner.end_epoch(state.learnt, settings, state.epoch)
+                metrics = learner.metrics(sc, rdds, state.learnt) if validate else None
+                bar.advance(1, note=_note([row.record for row in state.history[-len(rdds) :]], metrics, metric))
+                _end_epoch(state, learner, metrics, metric)
             if after_round is not None:
                 after_round()
-    return _result(recipe, state)
+    return _result(recipe, learner, state)
 
 
 def _finished(state: FitState, epochs: int, patience: int) -> bool:
     return state.epoch >= epochs or (state.best is not None and state.epoch - state.best.epoch >= patience)
 
 
-def _end_epoch(state: FitState, metrics: dict[str, float] | None, metric: str) -> None:
+def _end_epoch(state: FitState, learner: Learner, metrics: dict[str, float] | None, metric: str) -> None:
     state.epoch, state.round = state.epoch + 1, 0
     if metrics is None:
         return
     state.history[-1] = replace(state.history[-1], metrics=metrics)
-    if state.best is None or metrics[metric] > state.best.metrics[metric]:
-        parameters = Parameters._make(array.copy() for array in state.parameters)
-        side = state.side
-        if side is not None:
-            side = side._replace(factors=side.factors.copy(), bias=side.bias.copy())
-        state.best = Best(parameters, side, state.epoch, metrics)
+    if state.best is None or is_better(metric, metrics[metric], state.best.metrics[metric]):
+        state.best = Best(learner.machine(state.learnt).copy(), state.epoch, metrics)
 
 
-def _result(recipe: Recipe, state: FitState) -> Fit:
-    best = state.best or Best(state.parameters, state.side, state.epoch, {})
-    return Fit(recipe, best.parameters, best.side, best.epoch, best.metrics, state.history, state.retries)
+def _result(recipe: Recipe[Any], learner: Learner, state: FitState) -> Fit:
+    best = state.best or Best(learner.machine(state.learnt), state.epoch, {})
+    return Fit(recipe, best.learnt, best.epoch, best.metrics, state.history, state.retries)
 
 
-def _check_norms(parameters: Parameters, settings: Settings, key: RoundKey) -> None:
-    squares = np.einsum("rk,rk->r", parameters.factors, parameters.factors)
-    largest = np.maximum(np.sqrt(squares.max(initial=0.0)), np.abs(parameters.bias).max(initial=0.0))
-    # numpy's maxima keep a NaN, and the comparison fails for it
+def _check_norms(learnt: Learnt, settings: AnySettings, key: RoundKey) -> None:
+    largest = learnt.largest_norm()
+    # a NaN is kept, and the comparison fails for it
     if not largest <= LARGEST_NORM:
         raise diverged(f"a row of the parameters has norm {largest:g}, more than {LARGEST_NORM:g}", settings, key)
 
 
-def _note(records: list[RoundRecord], metrics: dict[str, float] | None) -> str:
+def _note(records: list[RoundRecord], metrics: dict[str, float] | None, metric: str) -> str:
     events = sum(record.events for record in records)
     loss = sum(record.loss * record.events for record in records) / max(1, events)
     seconds = sum(r.seconds_broadcast + r.seconds_aggregate + r.seconds_step for r in records)
-    quality = f", validation NDCG@10 {metrics['ndcg_at_10']:.4f}" if metrics else ""
+    quality = f", validation {METRIC_NAMES[metric]} {metrics[metric]:.4f}" if metrics else ""
     return f"loss {loss:.3f}{quality}, {seconds:.1f} s"

@@ -62,7 +62,9 @@ def trained(spark: SparkSession, partitions: int, watch: Watch | None = None, af
         after_round=after_round,  # type: ignore[arg-type]
     )
     slices.unpersist()
-    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in made.parameters)).hexdigest()
+    return hashlib.sha256(
+        b"".join(np.ascontiguousarray(array).tobytes() for array in made.learnt.arrays().values())
+    ).hexdigest()
 
 
 def failing_once(folder: Path) -> Watch:

@@ -118,7 +118,8 @@ def all_rows(run_id: str) -> dict[str, list[dict[str, Any]]]:
         {
             "stage": stage, "candidate": 0, "epoch": epoch, "round": 1, "loss": 3.0 / epoch,
             "ndcg_at_10": None if stage == "publish" else 0.1 * epoch,
-            "recall_at_20": None, "seconds_broadcast": 0.0, "seconds_compute": 0.1, "seconds_aggregate": 0.0,
+            "recall_at_20": None, "rmse": None, "log_loss": None,
+            "seconds_broadcast": 0.0, "seconds_compute": 0.1, "seconds_aggregate": 0.0,
             "seconds_step": 0.0, "bytes_broadcast": 10, "bytes_aggregated": 10, "events": 7, **own,
         }
         for stage in ("evaluation", "publish")

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from pyspark.sql import functions as F
 from scipy import sparse
 
 from fm_spark.config import Config, load_config
+from fm_spark.core.parameters import Parameters
+from fm_spark.core.side import SideFeatures
 from fm_spark.errors import DivergenceError
 from fm_spark.tables.contracts import CHECKPOINTS
 from fm_spark.tables.store import TableStore
@@ -25,6 +28,7 @@ from fm_spark.training import trainer
 from fm_spark.training.blocks import PUBLISH, VALIDATION, pack_slices
 from fm_spark.training.checkpoints import Checkpoints, fingerprint
 from fm_spark.training.fits import FitPlan, Fits, make_fits
+from fm_spark.training.ranker import RankerLearnt, restore_ranker
 from fm_spark.training.resolve import DataSize, candidates
 from fm_spark.training.rounds import RoundRecord
 from fm_spark.training.states import arrays_of, describe_states, digest
@@ -47,12 +51,12 @@ def events(spark: SparkSession) -> DataFrame:
     """40 users with a taste: even users like even items."""
     rng = np.random.default_rng(0)
     rows = [
-        (user, position, int(item), float((user + item) % 2 == 0), 1.0, "train")
+        (user, position, int(item), 3.0, float((user + item) % 2 == 0), 1.0, "train")
         for user in range(40)
         for position, item in enumerate(rng.permutation(N_ITEMS)[: rng.integers(10, 18)])
     ]
-    names = ["user_id", "position", "item_feature", "label", "weight", "split"]
-    schema = "user_id bigint, position int, item_feature int, label double, weight double, split string"
+    names = ["user_id", "position", "item_feature", "value", "label", "weight", "split"]
+    schema = "user_id bigint, position int, item_feature int, value double, label double, weight double, split string"
     return spark.createDataFrame(pd.DataFrame(rows, columns=names), schema)
 
 
@@ -85,7 +89,7 @@ class Runs(NamedTuple):
         """The checkpoints of the run as a new process would open them."""
         run_id = other.get("run_id", self.run_id)
         own = fingerprint(run_id, config or self.config, other.get("events", "1/2"), "ab", {"numpy": "2"})
-        return Checkpoints(self.store, run_id, own, every, SIDE)
+        return Checkpoints(self.store, run_id, own, every, partial(restore_ranker, x=SIDE))
 
     def rows(self) -> DataFrame:
         """The rows of the run."""
@@ -101,18 +105,18 @@ def some_states(seed: int = 0) -> dict[str, FitState]:
     """States with numbers that are hard to write down."""
     rng = np.random.default_rng(seed)
 
-    def learnt() -> tuple[trainer.Parameters, trainer.SideFeatures]:
+    def learnt() -> RankerLearnt:
         factors = rng.standard_normal((3 * N_ITEMS, 4)).astype(np.float32)
         factors[0] = [np.nan, np.inf, -0.0, np.float32(1e-42)]
         bias = rng.standard_normal(N_ITEMS).astype(np.float32)
-        made = trainer.Parameters(factors, bias, rng.random(3 * N_ITEMS), rng.random(N_ITEMS))
-        return made, trainer.SideFeatures(SIDE, factors[:2] + 1, bias[:2] + 1)
+        made = Parameters(factors, bias, rng.random(3 * N_ITEMS), rng.random(N_ITEMS))
+        return RankerLearnt(made, SideFeatures(SIDE, factors[:2] + 1, bias[:2] + 1))
 
     record = RoundRecord(0.1 + 0.2, 1 / 3, 0.0, 1e-300, 5.5, 7, 2**40, 9)
     metrics = {"ndcg_at_10": float(np.nextafter(0.3, 1)), "recall_at_20": 0.0}
     history = [HistoryRow(VALIDATION, 1, 1, 1, record, None), HistoryRow(VALIDATION, 1, 1, 2, record, metrics)]
-    done = FitState(*learnt(), 3, 0, 1, Best(*learnt(), 2, metrics), history).without_arrays()
-    return {"tune-0": done, "tune-1": FitState(*learnt(), 1, 1, 0, Best(*learnt(), 1, metrics), history)}
+    done = FitState(learnt(), 3, 0, 1, Best(learnt(), 2, metrics), history).without_arrays()
+    return {"tune-0": done, "tune-1": FitState(learnt(), 1, 1, 0, Best(learnt(), 1, metrics), history)}
 
 
 def assert_same(found: Mapping[str, FitState], wanted: Mapping[str, FitState]) -> None:
@@ -127,7 +131,7 @@ def assert_same(found: Mapping[str, FitState], wanted: Mapping[str, FitState]) -
 
 
 def sha(fits: list[Fit]) -> list[str]:
-    return [hashlib.sha256(b"".join(a.tobytes() for a in f.parameters) + f.side[1].tobytes()).hexdigest() for f in fits]
+    return [hashlib.sha256(b"".join(a.tobytes() for a in f.learnt.arrays().values())).hexdigest() for f in fits]
 
 
 def test_every_bit_of_a_state_survives(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +269,7 @@ def diverge_once(monkeypatch: pytest.MonkeyPatch, rate: float) -> list[tuple[int
     run_round = trainer.run_round
 
     def round_or_divergence(*words: Any) -> RoundRecord:
-        settings, key = words[6], words[8]
+        settings, key = words[4], words[5]
         begun.append((key.epoch + 1, key.round + 1, settings.learning_rate))
         if (key.epoch, key.round) == (1, 1) and settings.learning_rate > 0.6 * rate:
             raise trainer.diverged("the loss is nan", settings, key)
@@ -316,7 +320,7 @@ def test_a_norm_out_of_bounds_is_divergence(
 ) -> None:
     wanted = plan(settings)
     state = start_state(data, settings.train, wanted.recipe, PUBLISH)
-    state.parameters.factors[5] = value
+    state.learnt.arrays()["factors"][5] = value
     record = RoundRecord(1.0, 0.0, 0.0, 0.0, 0.0, 1, 1, 1)
     monkeypatch.setattr(trainer, "run_round", lambda *_: record)
     with pytest.raises(DivergenceError, match=f"epoch 1, round 1: a row of the parameters has {said}"):

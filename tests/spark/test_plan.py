@@ -10,15 +10,14 @@ import pytest
 from pyspark.sql import SparkSession
 
 from fm_spark.config import Config, load_config
-from fm_spark.core.gradient import Settings, make_sampler
-from fm_spark.core.parameters import init_parameters
+from fm_spark.core.gradient import Settings
 from fm_spark.core.planner import Workload, plan
-from fm_spark.core.strategy import LocalSteps
 from fm_spark.errors import CapacityError, ConfigError
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.training.blocks import PUBLISH, pack_slices
 from fm_spark.training.capacity import check_fits, check_training
 from fm_spark.training.planning import cluster_of, overridden, plan_training
+from fm_spark.training.ranker import RankerLearner
 from fm_spark.training.resolve import DataSize
 from fm_spark.training.rounds import RoundKey, run_round
 from jobs import plan as plan_job
@@ -55,14 +54,12 @@ def test_predicted_bytes_are_those_of_the_history(spark: SparkSession) -> None:
     )  # fmt: skip
     counts = np.bincount(rows.item_feature, minlength=N_ITEMS)
     liked = np.bincount(rows.item_feature[rows.label > 0], minlength=N_ITEMS)
-    parameters = init_parameters(2, liked, w.k, 0.05, 1)
+    learner = RankerLearner(load_config(overrides=["train.k=8"]).train, settings.decays, PUBLISH, liked)
+    learnt = learner.start()
     records = [
-        run_round(
-            spark.sparkContext, blocks, PUBLISH, parameters, None, make_sampler(liked, 0.5), settings, LocalSteps(0.5),
-            RoundKey(1, 0, r, BLOCKS),
-        )
+        run_round(spark.sparkContext, blocks, learner, learnt, settings, RoundKey(1, 0, r, BLOCKS))
         for r, blocks in enumerate(slices.rdds)
-    ]  # fmt: skip
+    ]
     slices.unpersist()
     measured = np.mean([record.bytes_aggregated for record in records])
     for predicted in (plan(w, counts.astype(float)), plan(w)):  # the law of popularity is the planner's own too

@@ -15,7 +15,7 @@ from fm_spark.ranking import inputs
 from fm_spark.ranking.inputs import load_inputs
 from fm_spark.ranking.top_n import top_n_rows
 from fm_spark.tables.store import TableStore
-from fm_spark.training.models import load_machine
+from fm_spark.training.loading import load_machine
 from jobs import recommend
 
 

@@ -46,14 +46,18 @@ def pack(events: DataFrame, blocks: int, rounds: int, partitions: int) -> Slices
     return pack_slices(events, FEATURE_TO_ITEM, blocks, rounds, partitions, (0.2, 3))
 
 
-def train(spark: SparkSession, slices: Slices, config: Config, recipe: Recipe = RECIPE, validate: bool = False) -> Fit:
+def train(
+    spark: SparkSession, slices: Slices, config: Config, recipe: Recipe[Settings] = RECIPE, validate: bool = False
+) -> Fit:
     data = TrainingData(slices, stage_counts(slices, N_ITEMS).liked, None, 1.0)
     stage = VALIDATION if validate else PUBLISH
     return fit(spark.sparkContext, data, config.train, recipe, stage, epochs=recipe.epochs, validate=validate)
 
 
 def digest(fitted: Fit) -> str:
-    return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in fitted.parameters)).hexdigest()
+    return hashlib.sha256(
+        b"".join(np.ascontiguousarray(a).tobytes() for a in fitted.learnt.arrays().values())
+    ).hexdigest()
 
 
 @pytest.mark.parametrize("local_steps", ["on", "off"])
@@ -132,7 +136,7 @@ def test_training_learns_the_taste(spark: SparkSession, events: DataFrame) -> No
     assert losses[-1] < 2.3
     record = fitted.history[0].record
     assert record.bytes_aggregated > 0
-    assert record.bytes_broadcast >= fitted.parameters.nbytes()
+    assert record.bytes_broadcast >= sum(array.nbytes for array in fitted.learnt.arrays().values())
     slices.unpersist()
 
 

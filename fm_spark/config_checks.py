@@ -1,0 +1,70 @@
+"""What keys of a configuration must fulfil together; each key alone is checked when it is read."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from fm_spark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fm_spark.config import Config, TrainConfig
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# keys of [train] that only one kind of machine reads, and the losses that do
+_OF_SOFTMAX = ("decays", "target_decay", "batch_size")
+_OF_EVENTS = ("user", "bag", "average_from", "l2_bag")
+_METRIC_OF = {"rmse": "squared", "log_loss": "logistic"}
+
+
+def check_together(config: Config) -> None:
+    """Refuses keys that do not fit together.
+
+    Raises:
+        ConfigError: the message names the key, the value and the cure.
+    """
+    low_high = config.input.value_range
+    if low_high and (len(low_high) != 2 or low_high[0] >= low_high[1]):
+        raise ConfigError(f"input.value_range = {low_high!r} must be [] or [least, greatest] with least < greatest")
+    if config.run.id and not _RUN_ID.fullmatch(config.run.id):
+        raise ConfigError(
+            f"run.id = {config.run.id!r} may hold letters, digits, '.', '_' and '-' only, 64 at most, "
+            "and starts with a letter or digit"
+        )
+    if not config.input.path.strip():
+        raise ConfigError("input.path is empty; give the folder or file with the events")
+    if not config.tables.root.strip():
+        raise ConfigError("tables.root is empty; give the folder for the tables")
+    if len(config.input.delimiter) != 1:
+        raise ConfigError(f"input.delimiter = {config.input.delimiter!r} must be one character")
+    if not config.cluster.k_candidates:
+        raise ConfigError("cluster.k_candidates = [] leaves nothing to choose from; give numbers, for example [8, 16]")
+    _check_train(config.train)
+
+
+def _check_train(train: TrainConfig) -> None:
+    loss = f"train.loss = {train.loss!r}"
+    if train.decays == []:
+        raise ConfigError('train.decays = [] leaves no history; give at least one decay or "auto"')
+    for key in _OF_EVENTS if train.loss == "softmax" else _OF_SOFTMAX:
+        value = getattr(train, key)
+        if value not in ("auto", False, 0):
+            raise ConfigError(f'train.{key} = {value!r} has no meaning with {loss}; leave it at "auto"')
+    metric = train.validation_metric
+    if _METRIC_OF.get(metric, train.loss) != train.loss:
+        raise ConfigError(
+            f"train.validation_metric = {metric!r} measures train.loss = {_METRIC_OF[metric]!r} only, and {loss}; "
+            'give "auto"'
+        )
+    if train.loss != "softmax" and train.user is False and train.bag is False:
+        raise ConfigError(
+            f"train.user = false and train.bag = false leave nothing that tells users apart with {loss}; "
+            "switch one of them on"
+        )
+    if train.loss == "bpr" and train.bag is False and train.user == "auto":
+        raise ConfigError("train.bag = false leaves 'bpr' without a user; give train.user = true as well")
+    if train.average_from != "auto" and train.epochs != "auto" and train.average_from > train.epochs:
+        raise ConfigError(
+            f"train.average_from = {train.average_from} lies after train.epochs = {train.epochs}, so that nothing is "
+            'averaged; give a smaller one, 0 for no averaging, or "auto"'
+        )

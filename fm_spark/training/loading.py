@@ -1,0 +1,107 @@
+"""Trained machines out of their tables, ready to rank and to predict."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+from scipy import sparse
+
+from fm_spark.core.fm_events import Fields
+from fm_spark.core.fm_machine import FmMachine, Ids, assemble
+from fm_spark.core.fm_parameters import FmParameters
+from fm_spark.core.machine import Machine
+from fm_spark.core.queries import Ranker
+from fm_spark.core.side import SideFeatures, compose
+from fm_spark.errors import TableError
+from fm_spark.events.catalogue import Catalogue
+from fm_spark.events.vocabulary import UNSEEN
+from fm_spark.tables.contracts import EVENTS, FM_MODEL, FM_PARAMETERS
+from fm_spark.tables.store import TableStore
+from fm_spark.training.features import BAG, GENRE, ITEM, USER, genre_features, history_fields
+from fm_spark.training.models import GREATEST_RATING, LEAST_RATING
+
+Rows = dict[str, pd.DataFrame]
+
+
+def load_machine(store: TableStore, model_version: str, catalogue: Catalogue) -> Ranker:
+    """Reads a machine and composes its item rows.
+
+    Raises:
+        TableError: there is no such model, or it lacks rows for items of the catalogue.
+    """
+    of_model = F.col("model_version") == F.lit(model_version)
+    columns = ("model_version", "loss", "k", "w0", "decays", "hyperparameters")
+    described = store.read(FM_MODEL).where(of_model).select(*columns).first()
+    if described is None:
+        raise TableError(f"no model {model_version} in {store.path(FM_MODEL)}; run ./spark-submit.sh train first")
+    rows = _collect(store.read(FM_PARAMETERS).where(of_model))
+    if described["loss"] == "softmax":
+        return _ranker(described, rows, catalogue)
+    whole_ids = store.read(EVENTS).schema["user_id"].dataType.simpleString() == "bigint" if USER in rows else True
+    return _event_machine(described, rows, catalogue, whole_ids)
+
+
+def _ranker(described: Row, rows: Rows, catalogue: Catalogue) -> Machine:
+    k, decays, version = int(described["k"]), tuple(described["decays"]), described["model_version"]
+    items = [str(i) for i in catalogue.item_id]
+    own, own_bias = _table(rows, ITEM, items, k, version)
+    history = [_table(rows, field, items, k, version)[0] for field in history_fields(decays)]
+    if GENRE in rows:
+        names, x = genre_features(catalogue)
+        factors, bias = _table(rows, GENRE, names, k, version)
+        side = SideFeatures(x, factors, bias.astype(np.float32))
+        own, own_bias = compose(side, own, own_bias)
+    stacked = np.stack(history).reshape(len(decays), 2, catalogue.n_items, k)
+    return Machine(np.array(decays), stacked, own, own_bias.astype(np.float32))
+
+
+def _event_machine(described: Row, rows: Rows, catalogue: Catalogue, whole_ids: bool) -> FmMachine:
+    k, version = int(described["k"]), described["model_version"]
+    items = [str(i) for i in catalogue.item_id]
+    ids = _ids(rows[USER].index, whole_ids) if USER in rows else np.empty(0, np.int64)
+    genres: sparse.csr_matrix | None = None
+    names: list[str] = []
+    if GENRE in rows:
+        names, genres = genre_features(catalogue)
+    bag = items if BAG in rows else []
+    parts = [
+        _table(rows, field, values, k, version)
+        for field, values in ((USER, [str(i) for i in ids]), (ITEM, items), (GENRE, names), (BAG, bag))
+    ]
+    linear = np.concatenate([*(bias for _, bias in parts), [described["w0"]]]).astype(np.float32)
+    parameters = FmParameters(np.concatenate([factors for factors, _ in parts]), linear)
+    fields = Fields(len(ids), len(items), len(names), len(bag))
+    settings = described["hyperparameters"]
+    limits = None
+    if LEAST_RATING in settings:
+        limits = float(settings[LEAST_RATING]), float(settings[GREATEST_RATING])
+    return assemble(described["loss"], parameters, fields, genres, ids, limits)
+
+
+def _ids(values: pd.Index[str], whole: bool) -> Ids:
+    """The users' ids in ascending order, as in the input."""
+    known = [value for value in values if value != UNSEEN]
+    return np.sort(np.array(known, np.int64)) if whole else np.array(sorted(known), object)
+
+
+def _collect(parameters: DataFrame) -> dict[str, pd.DataFrame]:
+    frame = parameters.select("field", "value", "bias", "factors").toPandas()
+    return {str(field): group.set_index("value") for field, group in frame.groupby("field")}
+
+
+def _table(
+    rows: dict[str, pd.DataFrame], field: str, values: list[str], k: int, model_version: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Vectors (float32 [n, k]) and biases (float64 [n]) of a field in the order of ``values``."""
+    if not values:
+        return np.zeros((0, k), np.float32), np.zeros(0)
+    found = rows[field].reindex(values) if field in rows else None
+    if found is None or found["bias"].isna().any():
+        raise TableError(
+            f"model {model_version} has no parameters for some values of field {field}; it belongs to other items, "
+            "run ./spark-submit.sh train again"
+        )
+    return np.stack(found["factors"].tolist()).astype(np.float32), found["bias"].to_numpy(np.float64)
