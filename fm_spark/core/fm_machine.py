@@ -12,7 +12,7 @@ from fm_spark.core.constant_steps import ItemTable
 from fm_spark.core.event_predictions import predict_events
 from fm_spark.core.fm_events import NO_USER, Events, Features, Fields, Floats, Rows, bag_of_items, no_features
 from fm_spark.core.fm_parameters import FmParameters
-from fm_spark.core.sequences import Sequences
+from fm_spark.core.sequences import Sequences, concatenate, select
 from fm_spark.core.side import SideFeatures, compose
 
 Ids = npt.NDArray[np.object_] | npt.NDArray[np.int64]
@@ -117,6 +117,21 @@ def fm_events(asked: Sequences, known: Sequences, fields: Fields, rows: Rows, la
         context=no_features(len(asked.item)),
         bag=bag,
     )
+
+
+def left_out(sequences: Sequences, folds: int) -> tuple[Sequences, Sequences]:
+    """Liked events with bags that do not hold them: each user stands there ``folds`` times, fold after fold.
+
+    Event j of a user belongs to his fold j modulo ``folds``. An item that is in the bag would predict itself, which
+    ranking never asks for: what a user has is left out there.
+
+    Returns:
+        For every fold its liked events (to learn from), and the events of the other folds (for the bag).
+    """
+    place = np.arange(len(sequences.item)) - np.repeat(sequences.ptr[:-1], np.diff(sequences.ptr))
+    own = [place % folds == fold for fold in range(folds)]
+    asked = [select(sequences, mine & (sequences.liked == 1)) for mine in own]
+    return concatenate(asked), concatenate([select(sequences, ~mine) for mine in own])
 
 
 def fm_predictions(asked: Sequences, known: Sequences, machine: FmMachine) -> Floats:

@@ -82,6 +82,22 @@ def take_users(sequences: Sequences, users: npt.NDArray[np.int64]) -> Sequences:
     )
 
 
+def concatenate(parts: list[Sequences]) -> Sequences:
+    """The users of all parts, one part after the other."""
+    first = parts[0]
+    ends = np.cumsum([0, *(part.ptr[-1] for part in parts)])
+    ptr = [part.ptr[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
+    return Sequences(
+        np.concatenate([part.user for part in parts]),
+        np.concatenate([*ptr, ends[-1:]]).astype(np.int64),
+        np.concatenate([part.item for part in parts]),
+        np.concatenate([part.liked for part in parts]),
+        np.concatenate([part.weight for part in parts]),
+        np.concatenate([part.part for part in parts]),
+        None if first.value is None else np.concatenate([part.value for part in parts if part.value is not None]),
+    )
+
+
 def hold_out(sequences: Sequences, fraction: float, min_positives: int) -> npt.NDArray[np.uint8]:
     """Cuts the last ``fraction`` of every user's positives, as the split ``user_time`` does.
 

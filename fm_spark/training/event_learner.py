@@ -17,11 +17,10 @@ from fm_spark.core.event_gradient import FmState, init_state
 from fm_spark.core.event_predictions import SnapshotMean
 from fm_spark.core.event_strategy import EventGradients, EventLocalSteps
 from fm_spark.core.fm_events import Events, Fields
-from fm_spark.core.fm_machine import FmMachine, assemble, fm_events, side_rows
+from fm_spark.core.fm_machine import FmMachine, assemble, fm_events, left_out, side_rows
 from fm_spark.core.fm_parameters import FmParameters, init_fm
 from fm_spark.core.fm_rows import FmWorkspace
 from fm_spark.core.gradient import make_sampler
-from fm_spark.core.sequences import select
 from fm_spark.training.blocks import Block
 from fm_spark.training.event_data import EventData
 from fm_spark.training.learner import Array
@@ -30,6 +29,8 @@ from fm_spark.training.validation import prediction_metrics, validation_metrics
 
 # the learnt share of likes is kept away from 0 and 1, whose log-odds are infinite
 _LEAST_SHARE = 1e-6
+# with bpr an event's bag leaves out one of so many parts of its user's history, the one that it belongs to
+_FOLDS = 4
 
 
 class EventLearnt(NamedTuple):
@@ -117,12 +118,14 @@ class EventTask:
 
 
 def events_of(block: Block, stage: str, loss: str, fields: Fields) -> Events:
-    """The training events of a block: with ``bpr`` the liked ones; bags hold all that the stage may see."""
+    """The training events of a block: with ``bpr`` the liked ones. Bags hold what the stage may see."""
     seen = block.view(stage)
-    asked = select(seen, seen.liked == 1) if loss == "bpr" else seen
-    label = asked.liked.astype(np.float32) if loss != "squared" or asked.value is None else asked.value
     rows = block.row if block.row is not None else np.empty(0, np.int32)
-    return fm_events(asked, seen, fields, rows, label)
+    if loss == "bpr":
+        asked, known = left_out(seen, _FOLDS)
+        return fm_events(asked, known, fields, np.tile(rows, _FOLDS), asked.liked.astype(np.float32))
+    label = seen.liked.astype(np.float32) if loss == "logistic" or seen.value is None else seen.value
+    return fm_events(seen, seen, fields, rows, label)
 
 
 class EventLearner:

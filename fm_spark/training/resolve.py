@@ -172,7 +172,7 @@ def recipes_to_try(config: TrainConfig, size: DataSize) -> list[AnyRecipe]:
 
 
 # (learning rate, L2 of factors, of the bag and of linear weights): found on MovieLens 1M and the bundled ratings
-_RATES = {"squared": (0.02, 0.07, 0.06, 0.02), "logistic": (0.02, 0.07, 0.06, 0.02), "bpr": (0.05, 0.02, 0.02, 0.02)}
+_RATES = {"squared": (0.02, 0.07, 0.06, 0.02), "logistic": (0.05, 0.03, 0.03, 0.005), "bpr": (0.05, 0.005, 0.005, 0.02)}
 _GRADIENT_RATE = 0.1
 
 

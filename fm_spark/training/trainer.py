@@ -19,7 +19,7 @@ from fm_spark.training.event_data import EventData
 from fm_spark.training.event_learner import EventLearner
 from fm_spark.training.learner import Learner, Learnt
 from fm_spark.training.ranker import RankerLearner
-from fm_spark.training.resolve import METRIC_NAMES, AnySettings, Recipe, is_better, validation_metric
+from fm_spark.training.resolve import METRIC_NAMES, AnySettings, EventRates, Recipe, is_better, validation_metric
 from fm_spark.training.rounds import RoundKey, RoundRecord, diverged, run_round
 
 log = logging.getLogger("fm_spark.train")
@@ -158,7 +158,9 @@ def fit(
     with progress(epochs, f"train {stage} {candidate + 1}" if validate else f"train {stage}") as bar:
         if state.epoch:
             bar.advance(state.epoch, note="done before the checkpoint")
-        while not _finished(state, epochs, config.patience):
+        # snapshots that are yet to be averaged make the machine better: nothing is given up before
+        first = recipe.settings.average_from if isinstance(recipe.settings, EventRates) else 0
+        while not _finished(state, epochs, config.patience, first):
             settings = recipe.at_epoch(state.epoch)
             key = RoundKey(config.seed, state.epoch, state.round, data.slices.n_blocks)
             record = run_round(sc, rdds[state.round], learner, state.learnt, settings, key)
@@ -175,8 +177,8 @@ def fit(
     return _result(recipe, learner, state)
 
 
-def _finished(state: FitState, epochs: int, patience: int) -> bool:
-    return state.epoch >= epochs or (state.best is not None and state.epoch - state.best.epoch >= patience)
+def _finished(state: FitState, epochs: int, patience: int, first: int) -> bool:
+    return state.epoch >= epochs or (state.best is not None and state.epoch - max(state.best.epoch, first) >= patience)
 
 
 def _end_epoch(state: FitState, learner: Learner, metrics: dict[str, float] | None, metric: str) -> None:

@@ -111,3 +111,31 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="cannot read the configuration file") as caught:
             load_config(path)
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["train.user=true"], r"train.user = True has no meaning with train.loss = 'softmax'; leave it at"),
+        (
+            ["train.loss=squared", "train.decays=[0.5]"],
+            r"train.decays = \[0.5\] has no meaning with",
+        ),
+        (["train.loss=bpr", "train.batch_size=64"], r"train.batch_size = 64 has no meaning"),
+        (["train.validation_metric=rmse"], r"train.validation_metric = 'rmse' measures train.loss = 'squared' only"),
+        (
+            ["train.loss=squared", "train.validation_metric=log_loss"],
+            r"'log_loss' measures",
+        ),
+        (["train.loss=squared", "train.user=false", "train.bag=false"], r"switch one of them on"),
+        (["train.loss=bpr", "train.bag=false"], r"give train.user = true as well"),
+        (["train.loss=squared", "train.epochs=5", "train.average_from=6"], r"train.average_from = 6 lies after"),
+    ],
+)
+def test_settings_of_losses_that_do_not_fit_together(keys: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_config(overrides=keys)
+
+
+def test_rating_models_may_be_chosen_by_their_rankings() -> None:
+    load_config(overrides=["train.loss=squared", "train.validation_metric=ndcg_at_10", "train.user=false"])
