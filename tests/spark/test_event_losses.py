@@ -128,7 +128,7 @@ def test_a_killed_fit_is_resumed_to_the_same_bits(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config(overrides=[*SMALL, "train.loss=squared"])
-    data = pack(in_spark(spark, rows()), config, 2)
+    data = pack(in_spark(spark, rows()), config, 2, rounds=1)
     store = TableStore(spark, str(tmp_path))
     plan = FitPlan(PUBLISH, 0, event_recipe(config.train), 2)
 
@@ -136,7 +136,7 @@ def test_a_killed_fit_is_resumed_to_the_same_bits(
         return Checkpoints(store, run_id, fingerprint(run_id, config, "1", "2", {}), (1, 0.0), restore_events)
 
     whole = fit(spark.sparkContext, data, config.train, plan.recipe, PUBLISH, epochs=2)
-    save, left = Checkpoints.after_round, [3]
+    save, left = Checkpoints.after_round, [1]
 
     def after_round(self: Checkpoints, states: Mapping[str, FitState]) -> None:
         save(self, states)
@@ -171,7 +171,8 @@ def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Config
     ratings = [f"{u + 1},{i + 1},{v},{100_000 * u + p}" for u, p, i, v in made.iloc[:, :4].itertuples(index=False)]
     films = [f"{item + 1},Film {item} (2000),{'A' if item % 3 else 'A|B'}" for item in range(N_ITEMS)]
     path = csv_folder(folder / "input", ratings, films)
-    keys = ["train.loss=squared", "train.k=4", "train.epochs=30", "train.learning_rate=0.1", "train.init_std=0.3"]
+    keys = ["train.loss=squared", "train.k=4", "train.epochs=15", "train.learning_rate=0.1", "train.init_std=0.3"]
+    keys += ["train.refit=false"]
     config = load_config(overrides=[f"input.path='{path}'", f"tables.root='{folder / 'tables'}'", *keys])
     config = replace(config, run=replace(config.run, id="ratings"))
     for job in (events, train, recommend):

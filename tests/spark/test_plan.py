@@ -106,6 +106,11 @@ def test_the_plan_job_says_which_counts_are_missing(spark: SparkSession, config:
         plan_job.run(spark, config)
 
 
+def test_the_plan_job_knows_one_loss(spark: SparkSession) -> None:
+    with pytest.raises(ConfigError, match=r"train.loss = 'squared': only the cost of 'softmax' can be planned"):
+        plan_job.run(spark, load_config(overrides=[*GIVEN, "train.loss=squared"]))
+
+
 def test_the_plan_job_counts_the_tables(spark: SparkSession, taste: Config, capsys: pytest.CaptureFixture[str]) -> None:
     made = plan_job.run(spark, taste)
     out = capsys.readouterr().out
