@@ -83,6 +83,7 @@ class TrainConfig:
 
     loss: str = _limits(choices=("softmax", "squared", "logistic", "bpr"))
     k: int = _limits(least=1, most=1024)
+    ensemble: int = _limits(least=1, most=64)
     epochs: int | Auto = _limits(least=1)
     learning_rate: float | Auto = _limits(above=0.0)
     learning_rate_decay: float | Auto = _limits(above=0.0, most=1.0)

@@ -162,11 +162,15 @@ def _model_row(config: Config, run_id: str, model: TrainedModel, input_versions:
         "created_at": datetime.now(UTC),
         "purpose": model.purpose,
         "loss": config.train.loss,
-        "k": config.train.k,
+        "k": config.train.k * config.train.ensemble,
         "w0": fit.learnt.parameters.w0 if isinstance(fit.learnt, EventLearnt) else 0.0,  # cancels in every softmax
         "epochs": fit.epochs,
         "decays": list(getattr(fit.recipe.settings, "decays", ())),
-        "hyperparameters": {**fit.describe(), **_rating_range(config, model)},
+        "hyperparameters": {
+            **fit.describe(),
+            **_rating_range(config, model),
+            "ensemble": str(config.train.ensemble),
+        },
         "metrics": {name: float(value) for name, value in fit.metrics.items()},
         "input_versions": input_versions,
         "library_versions": library_versions(),

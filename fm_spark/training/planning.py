@@ -109,7 +109,7 @@ def plan_training(config: Config, counts: Counts, cluster: Cluster) -> Plan:
         positives=counts.positives,
         items=len(counts.of_items),
         side_features=counts.side_features,
-        k=train.k,
+        k=train.k * train.ensemble,  # M machines of k factors travel and compute like one of M k
         decays=settings.decays,
         blocks=blocks,
         rounds=round_count(train, size, blocks),

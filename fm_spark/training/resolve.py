@@ -155,7 +155,7 @@ def candidates(config: TrainConfig, size: DataSize) -> list[Recipe[Settings]]:
         recipe = Recipe(settings, decay, most_epochs(config))
         if recipe not in recipes:
             recipes.append(recipe)
-    affordable = max(1, int(config.tune_seconds / predicted_seconds(recipes[0], config.k, size)))
+    affordable = max(1, int(config.tune_seconds / predicted_seconds(recipes[0], config.k * config.ensemble, size)))
     return recipes[:affordable]
 
 

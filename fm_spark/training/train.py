@@ -25,6 +25,7 @@ from fm_spark.tables.store import TableStore
 from fm_spark.training.blocks import EVALUATION, PUBLISH, STAGES, VALIDATION, Block, Slices, pack_slices
 from fm_spark.training.capacity import check_training
 from fm_spark.training.checkpoints import Checkpoints, fingerprint
+from fm_spark.training.ensemble import restore_ensemble
 from fm_spark.training.event_data import EventData, event_data, find_users, needs_rows, with_rows
 from fm_spark.training.event_learner import restore_events
 from fm_spark.training.features import genre_features
@@ -89,7 +90,7 @@ def train(store: TableStore, config: Config) -> TrainResult:
     own = fingerprint(run_id, config, size.digest, catalogue_digest(catalogue), library_versions())
     every = (config.train.checkpoint_rounds, config.train.checkpoint_minutes)
     restore = partial(restore_ranker, x=side) if config.train.loss == "softmax" else restore_events
-    checkpoints = Checkpoints(store, run_id, own, every, restore)
+    checkpoints = Checkpoints(store, run_id, own, every, partial(restore_ensemble, restore=restore))
     users = find_users(events) if needs_rows(config.train) else None
     slices = _slices(store, config, with_rows(events, users) if users else events, catalogue, size)
     try:

@@ -15,6 +15,7 @@ from scipy import sparse
 from fm_spark.config import TrainConfig
 from fm_spark.progress import progress
 from fm_spark.training.blocks import Slices
+from fm_spark.training.ensemble import EnsembleLearner
 from fm_spark.training.event_data import EventData
 from fm_spark.training.event_learner import EventLearner
 from fm_spark.training.learner import Learner, Learnt
@@ -115,7 +116,11 @@ class Fit:
 
 
 def learner_of(data: TrainingData, config: TrainConfig, recipe: Recipe[Any], stage: str) -> Learner:
-    """The kind of machine that ``train.loss`` names."""
+    """The kind of machine that ``train.loss`` names, or ``train.ensemble`` of them from consecutive seeds."""
+    if config.ensemble > 1:
+        alone = replace(config, ensemble=1)
+        members = [replace(alone, seed=config.seed + m) for m in range(config.ensemble)]
+        return EnsembleLearner([learner_of(data, member, recipe, stage) for member in members])
     if data.events is not None:
         return EventLearner(config, recipe.settings, stage, data.events, data.count[stage], data.validation_share)
     decays = recipe.settings.decays
