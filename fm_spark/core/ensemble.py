@@ -18,8 +18,9 @@ from fm_spark.core.parameters import Floats
 
 def mean_factors(members: Sequence[Floats]) -> Floats:
     """The factors of the one machine, float32 [n, M k]; ``members``: float32 [n, k] each."""
-    scale = np.full((1, 1), len(members) ** -0.5, np.float32)
-    return scale * np.concatenate(members, axis=1)
+    factors: Floats = np.concatenate(members, axis=1)
+    np.multiply(factors, np.float32(len(members) ** -0.5), out=factors)
+    return factors
 
 
 def mean_weights(members: Sequence[npt.NDArray[np.floating]]) -> Floats:
