@@ -101,6 +101,7 @@ class TrainConfig:
     average_from: int | Auto = _limits(least=0)
     init_std: float = _limits(above=0.0)
     local_steps: str = _limits(choices=("on", "off"))
+    optimizer: str = _limits(choices=("adagrad", "adam"))
     blocks: int | Auto = _limits(least=1)
     rounds: int | Auto = _limits(least=1)
     trust_region: float = _limits(least=0.0)

@@ -50,6 +50,11 @@ def _check_train(train: TrainConfig) -> None:
         value = getattr(train, key)
         if value not in ("auto", False, 0):
             raise ConfigError(f'train.{key} = {value!r} has no meaning with {loss}; leave it at "auto"')
+    if train.optimizer != "adagrad" and train.local_steps == "on":
+        raise ConfigError(
+            f'train.optimizer = {train.optimizer!r} is a step of the driver, and with train.local_steps = "on" the '
+            'blocks make the steps; give train.local_steps = "off" as well, or leave train.optimizer at "adagrad"'
+        )
     metric = train.validation_metric
     if _METRIC_OF.get(metric, train.loss) != train.loss:
         raise ConfigError(

@@ -18,14 +18,13 @@ from fm_spark.core.parameters import Floats
 
 def mean_factors(members: Sequence[Floats]) -> Floats:
     """The factors of the one machine, float32 [n, M k]; ``members``: float32 [n, k] each."""
-    factors: Floats = np.concatenate(members, axis=1)
-    np.multiply(factors, np.float32(len(members) ** -0.5), out=factors)
-    return factors
+    return np.concatenate(members, axis=1) * np.float32(len(members) ** -0.5)
 
 
 def mean_weights(members: Sequence[npt.NDArray[np.floating]]) -> Floats:
     """The linear weights of the one machine, float32 [n]."""
-    return np.mean(np.stack(members), axis=0, dtype=np.float64).astype(np.float32)
+    weights: Floats = np.stack(members).mean(axis=0, dtype=np.float64).astype(np.float32)
+    return weights
 
 
 def factors_of_members(factors: Floats, n_members: int) -> list[Floats]:

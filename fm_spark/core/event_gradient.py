@@ -17,17 +17,19 @@ from fm_spark.core.constant_steps import POINTWISE, EventSettings, ItemTable
 from fm_spark.core.fm_events import Events, Features, Rows
 from fm_spark.core.fm_parameters import FmParameters
 from fm_spark.core.gradient import check_loss
+from fm_spark.core.optimisers import ADAGRAD, row_state, step_rows
 from fm_spark.core.pairwise import draw_negatives, item_score, pair_slopes, query_vector
-from fm_spark.core.parameters import INITIAL_STATE
 from fm_spark.core.pointwise import bag_vector, score, slopes
 from fm_spark.core.pointwise_steps import Steps
-from fm_spark.core.synchronous import adagrad_rows
 
 Ints = npt.NDArray[np.int64]
 
 
 class FmState(NamedTuple):
-    """AdaGrad state of the rows: float64 [n_rows] of the factors, float64 [n_rows + 1] of linear weights and w0."""
+    """The optimiser's state of the rows of the factors, n_rows, and of linear weights and w0, n_rows + 1.
+
+    Arrays of :func:`~fm_spark.core.optimisers.row_state`.
+    """
 
     factors: npt.NDArray[np.float64]
     linear: npt.NDArray[np.float64]
@@ -203,16 +205,18 @@ def _touched(total: Ints, touched: npt.NDArray[np.int32]) -> RowSum:
     return RowSum(rows, total[rows], nothing, nothing, touched[rows])
 
 
-def init_state(n_rows: int) -> FmState:
-    """The state before the first step."""
-    return FmState(np.full(n_rows, INITIAL_STATE), np.full(n_rows + 1, INITIAL_STATE))
+def init_state(n_rows: int, k: int = 1, optimizer: str = ADAGRAD) -> FmState:
+    """The state before the first step; ``k`` is read with ``adam``."""
+    return FmState(row_state(optimizer, n_rows, k), row_state(optimizer, n_rows + 1, 1))
 
 
-def event_adagrad_step(parameters: FmParameters, state: FmState, total: MoveSum, steps: Steps) -> None:
-    """One row-wise AdaGrad step in place with the summed gradient; L2 is added once for each touched row.
+def event_gradient_step(
+    parameters: FmParameters, state: FmState, total: MoveSum, steps: Steps, optimizer: str = ADAGRAD
+) -> None:
+    """One step of the driver in place with the summed gradient (:mod:`fm_spark.core.optimisers`).
 
     The rates and L2 of linear weights hold for w0 too.
     """
-    adagrad_rows(total.factors, parameters.factors, state.factors, float(steps.rate_factors), float(steps.l2_factors))
-    linear = parameters.linear.reshape(-1, 1)
-    adagrad_rows(total.bias, linear, state.linear, float(steps.rate_linear), float(steps.l2_linear))
+    rate, l2, linear = float(steps.rate_factors), float(steps.l2_factors), parameters.linear.reshape(-1, 1)
+    step_rows(optimizer, total.factors, parameters.factors, state.factors, rate, l2)
+    step_rows(optimizer, total.bias, linear, state.linear, float(steps.rate_linear), float(steps.l2_linear))

@@ -8,10 +8,11 @@ import numpy as np
 
 from fm_spark.core.combine import MoveSum
 from fm_spark.core.constant_steps import EventSettings, ItemTable, combine_blocks, fm_on_grid, run_events
-from fm_spark.core.event_gradient import FmState, event_adagrad_step, event_gradient_sum
+from fm_spark.core.event_gradient import FmState, event_gradient_step, event_gradient_sum
 from fm_spark.core.fm_events import Events
 from fm_spark.core.fm_parameters import FmParameters
 from fm_spark.core.fm_rows import FmWorkspace
+from fm_spark.core.optimisers import ADAGRAD
 
 
 class EventLocalSteps:
@@ -46,9 +47,16 @@ class EventLocalSteps:
 
 
 class EventGradients:
-    """Design 5A: blocks return gradient sums at the broadcast point; the driver makes one AdaGrad step."""
+    """Design 5A: blocks return gradient sums at the broadcast point; the driver makes one step.
+
+    Args:
+        optimizer: ``adagrad`` or ``adam``; the state must be of it.
+    """
 
     dtype: type[np.signedinteger] = np.int64
+
+    def __init__(self, optimizer: str = ADAGRAD) -> None:
+        self._optimizer = optimizer
 
     def block(
         self,
@@ -67,5 +75,5 @@ class EventGradients:
     def apply(self, parameters: FmParameters, state: FmState | None, total: MoveSum, settings: EventSettings) -> None:
         """Makes the step; ``state`` (see :func:`fm_spark.core.event_gradient.init_state`) must be given."""
         if state is None:
-            raise ValueError("gradient sums need an optimiser state: init_state(n_rows)")
-        event_adagrad_step(parameters, state, total, settings.steps)
+            raise ValueError("gradient sums need an optimiser state: init_state(n_rows, k)")
+        event_gradient_step(parameters, state, total, settings.steps, self._optimizer)

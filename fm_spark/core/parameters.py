@@ -12,7 +12,7 @@ Doubles = npt.NDArray[np.float64]
 
 
 class Parameters(NamedTuple):
-    """Parameters and AdaGrad state of a ranker; row ``table * n_items + item``.
+    """Parameters and optimiser state of a ranker; row ``table * n_items + item``.
 
     Table ``2 d + liked`` holds the history vectors of decay d; the last table holds the composed item vectors (own
     vector plus those of the item's side features).
@@ -21,7 +21,7 @@ class Parameters(NamedTuple):
         factors: float32 [n_tables * n_items, k].
         bias: float32 [n_items], composed item bias.
         factors_state: float64 [n_tables * n_items], per row the sum over steps of mean_f g^2.
-        bias_state: float64 [n_items].
+        bias_state: float64 [n_items]; with Adam both as in :func:`fm_spark.core.optimisers.row_state`.
     """
 
     factors: Floats

@@ -10,9 +10,10 @@ import numpy as np
 from fm_spark.core.combine import MoveSum, adaptive_sum, on_grid
 from fm_spark.core.gradient import Sampler, Settings, Workspace
 from fm_spark.core.local_steps import run_block
+from fm_spark.core.optimisers import ADAGRAD
 from fm_spark.core.parameters import Parameters
 from fm_spark.core.sequences import Sequences
-from fm_spark.core.synchronous import adagrad_step, gradient_sum
+from fm_spark.core.synchronous import gradient_step, gradient_sum
 
 
 class Strategy(Protocol):
@@ -68,9 +69,16 @@ class LocalSteps:
 
 
 class Synchronous:
-    """Design 5A: blocks return gradient sums at the broadcast point; the driver makes one AdaGrad step."""
+    """Design 5A: blocks return gradient sums at the broadcast point; the driver makes one step.
+
+    Args:
+        optimizer: ``adagrad`` or ``adam``; the states of the parameters must be of it.
+    """
 
     dtype: type[np.signedinteger] = np.int64
+
+    def __init__(self, optimizer: str = ADAGRAD) -> None:
+        self._optimizer = optimizer
 
     def block(
         self,
@@ -88,4 +96,4 @@ class Synchronous:
 
     def apply(self, parameters: Parameters, total: MoveSum, settings: Settings, n_blocks: int) -> None:
         """See :class:`Strategy`."""
-        adagrad_step(parameters, total, settings)
+        gradient_step(parameters, total, settings, self._optimizer)

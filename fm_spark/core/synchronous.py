@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from fm_spark.core.combine import GRADIENT_GRID, LOSS_GRID, MoveSum, RowSum
 from fm_spark.core.gradient import Sampler, Settings, Workspace, add_gradient, check_loss, minibatches
-from fm_spark.core.parameters import Doubles, Floats, Parameters
+from fm_spark.core.optimisers import ADAGRAD, step_rows
+from fm_spark.core.parameters import Parameters
 from fm_spark.core.plan import draw_targets, positives, visit_order
 from fm_spark.core.sequences import Sequences, one_user
 
@@ -72,20 +73,8 @@ def _touched_rows(total: npt.NDArray[np.int64], touched: npt.NDArray[np.int32]) 
     return RowSum(rows, total[rows], nothing, nothing, touched[rows])
 
 
-def adagrad_step(parameters: Parameters, total: MoveSum, settings: Settings) -> None:
-    """One row-wise AdaGrad step in place with the summed gradient; L2 is added once.
-
-    Source:
-        Duchi, Hazan and Singer 2011, "Adaptive subgradient methods", with one accumulator a row.
-    """
-    adagrad_rows(total.factors, parameters.factors, parameters.factors_state, settings.learning_rate, settings.l2)
-    bias = parameters.bias.reshape(-1, 1)
-    adagrad_rows(total.bias, bias, parameters.bias_state, settings.learning_rate, settings.l2_bias)
-
-
-def adagrad_rows(total: RowSum, values: Floats, state: Doubles, rate: float, l2: float) -> None:
-    """Steps the touched rows of ``values`` (float32 [n, width]) and their ``state`` (float64 [n]) in place."""
-    rows = total.rows
-    gradient = total.move / GRADIENT_GRID + l2 * values[rows]
-    state[rows] += np.square(gradient).mean(axis=1)
-    values[rows] -= (rate * gradient / np.sqrt(state[rows])[:, None]).astype(np.float32)
+def gradient_step(parameters: Parameters, total: MoveSum, settings: Settings, optimizer: str = ADAGRAD) -> None:
+    """One step of the driver in place with the summed gradient (:mod:`fm_spark.core.optimisers`)."""
+    rate, bias = settings.learning_rate, parameters.bias.reshape(-1, 1)
+    step_rows(optimizer, total.factors, parameters.factors, parameters.factors_state, rate, settings.l2)
+    step_rows(optimizer, total.bias, bias, parameters.bias_state, rate, settings.l2_bias)

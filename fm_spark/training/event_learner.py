@@ -34,7 +34,7 @@ _FOLDS = 4
 
 
 class EventLearnt(NamedTuple):
-    """Parameters, the driver's AdaGrad state (with gradient sums) and the sums of the snapshots (with averaging)."""
+    """Parameters, the driver's optimiser state (with gradient sums) and the sums of the snapshots (with averaging)."""
 
     parameters: FmParameters
     state: FmState | None = None
@@ -147,7 +147,7 @@ class EventLearner:
     ) -> None:
         self._config, self._rates, self._stage = config, rates, stage
         self._data, self._share = data, share
-        self._strategy = EventLocalSteps() if config.local_steps == "on" else EventGradients()
+        self._strategy = EventLocalSteps() if config.local_steps == "on" else EventGradients(config.optimizer)
         cumulative = make_sampler(liked, config.negatives_power).cumulative
         self._items = ItemTable(data.fields.item_offset, side_rows(data.genres, data.fields), cumulative)
 
@@ -158,7 +158,7 @@ class EventLearner:
         # without training events a row's genres, or nothing, must speak for it
         parameters.factors[: fields.n_users][self._data.events_of_users(self._stage) == 0] = 0.0
         parameters.factors[fields.item_offset : fields.side_offset][self._data.seen[self._stage] == 0] = 0.0
-        state = None if config.local_steps == "on" else init_state(fields.n_rows)
+        state = None if config.local_steps == "on" else init_state(fields.n_rows, config.k, config.optimizer)
         return EventLearnt(parameters, state)
 
     def task(self, settings: EventRates) -> EventTask:

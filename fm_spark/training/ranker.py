@@ -14,6 +14,7 @@ from fm_spark.config import TrainConfig
 from fm_spark.core.combine import MoveSum
 from fm_spark.core.gradient import Sampler, Settings, Workspace, make_sampler
 from fm_spark.core.machine import Machine
+from fm_spark.core.optimisers import ADAM, row_state
 from fm_spark.core.parameters import Parameters, init_parameters
 from fm_spark.core.side import SideFeatures, no_progress, share_move
 from fm_spark.core.strategy import LocalSteps, Strategy, Synchronous
@@ -23,7 +24,7 @@ from fm_spark.training.validation import validation_metrics
 
 
 class RankerLearnt(NamedTuple):
-    """Parameters with their AdaGrad state, and side features of the items (None without any)."""
+    """Parameters with their optimiser's state, and side features of the items (None without any)."""
 
     parameters: Parameters
     side: SideFeatures | None
@@ -121,12 +122,17 @@ class RankerLearner:
         self._config, self._decays, self._stage = config, decays, stage
         self._count, self._side, self._share = count, side, share
         self._sampler = make_sampler(count, config.negatives_power)
-        self._strategy: Strategy = LocalSteps(config.trust_region) if config.local_steps == "on" else Synchronous()
+        self._strategy: Strategy = (
+            LocalSteps(config.trust_region) if config.local_steps == "on" else Synchronous(config.optimizer)
+        )
 
     def start(self) -> RankerLearnt:
         """Random factors, side features that have learnt nothing."""
         config = self._config
         parameters = init_parameters(len(self._decays), self._count, config.k, config.init_std, config.seed)
+        if config.optimizer == ADAM:
+            rows, items = (row_state(ADAM, len(a), w) for a, w in ((parameters.factors, config.k), (self._count, 1)))
+            parameters = parameters._replace(factors_state=rows, bias_state=items)
         return RankerLearnt(parameters, no_progress(self._side, config.k) if self._side is not None else None)
 
     def task(self, settings: Settings) -> RankerTask:
@@ -134,8 +140,11 @@ class RankerLearner:
         return RankerTask(self._strategy, settings, self._stage)
 
     def shared(self, learnt: RankerLearnt) -> tuple[object, int]:
-        """The parameters and the sampler."""
-        return (learnt.parameters, self._sampler), learnt.parameters.nbytes()
+        """The parameters and the sampler; Adam's means stay on the driver."""
+        parameters = learnt.parameters
+        if self._config.optimizer == ADAM:
+            parameters = parameters._replace(factors_state=np.empty(0), bias_state=np.empty(0))
+        return (parameters, self._sampler), parameters.nbytes()
 
     def apply(self, learnt: RankerLearnt, total: MoveSum, settings: Settings, n_blocks: int) -> None:
         """Moves the parameters and shares the move with the side features."""

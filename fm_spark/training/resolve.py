@@ -111,6 +111,8 @@ def _as_text(value: Any) -> str:
 _SMALL = ((0.8, 0.98), 0.3, 0.2, 256, 0.85)
 _MIDDLE = ((0.3, 0.8, 0.98), 0.5, 0.1, 512, 0.85)
 _LARGE = ((0.3, 0.8, 0.98), 0.7, 0.05, 1024, 0.8)
+# learning rate and its decay with Adam on the driver (design, section 5)
+_ADAM = (0.03, 0.7)
 
 
 def block_count(config: TrainConfig, size: DataSize) -> int:
@@ -140,18 +142,19 @@ def candidates(config: TrainConfig, size: DataSize) -> list[Recipe[Settings]]:
     same data and configuration always try the same ones.
     """
     by_size = [_SMALL, _MIDDLE] if size.positives < 200_000 else [_LARGE, _MIDDLE]
+    rate, slower = _ADAM if config.optimizer == "adam" else (0.1, None)
     recipes: list[Recipe[Settings]] = []
     for decays, target_decay, l2, batch_size, rate_decay in by_size:
         settings = Settings(
             decays=tuple(config.decays) if config.decays != "auto" else decays,
-            learning_rate=config.learning_rate if config.learning_rate != "auto" else 0.1,
+            learning_rate=config.learning_rate if config.learning_rate != "auto" else rate,
             l2=config.l2 if config.l2 != "auto" else l2,
             l2_bias=config.l2_bias if config.l2_bias != "auto" else 0.0,
             batch_size=config.batch_size if config.batch_size != "auto" else batch_size,
             negatives=config.negatives if config.negatives != "auto" else _negatives(size),
             target_decay=config.target_decay if config.target_decay != "auto" else target_decay,
         )
-        decay = config.learning_rate_decay if config.learning_rate_decay != "auto" else rate_decay
+        decay = config.learning_rate_decay if config.learning_rate_decay != "auto" else slower or rate_decay
         recipe = Recipe(settings, decay, most_epochs(config))
         if recipe not in recipes:
             recipes.append(recipe)

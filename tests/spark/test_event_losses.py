@@ -124,10 +124,11 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
+@pytest.mark.parametrize("keys", [[], ["train.local_steps=off", "train.optimizer=adam"]])
 def test_a_killed_fit_is_resumed_to_the_same_bits(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: list[str]
 ) -> None:
-    config = load_config(overrides=[*SMALL, "train.loss=squared"])
+    config = load_config(overrides=[*SMALL, "train.loss=squared", *keys])
     data = pack(in_spark(spark, rows()), config, 2, rounds=1)
     store = TableStore(spark, str(tmp_path))
     plan = FitPlan(PUBLISH, 0, event_recipe(config.train), 2)

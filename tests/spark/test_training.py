@@ -60,9 +60,11 @@ def digest(fitted: Fit) -> str:
     ).hexdigest()
 
 
-@pytest.mark.parametrize("local_steps", ["on", "off"])
-def test_same_bits_for_any_partitioning(spark: SparkSession, events: DataFrame, local_steps: str) -> None:
-    config = load_config(overrides=["train.k=4", f"train.local_steps={local_steps}"])
+@pytest.mark.parametrize(("local_steps", "optimizer"), [("on", "adagrad"), ("off", "adagrad"), ("off", "adam")])
+def test_same_bits_for_any_partitioning(
+    spark: SparkSession, events: DataFrame, local_steps: str, optimizer: str
+) -> None:
+    config = load_config(overrides=["train.k=4", f"train.local_steps={local_steps}", f"train.optimizer={optimizer}"])
     found = set()
     for partitions in (1, 2, 7):
         slices = pack(events.repartition(partitions), 4, 2, partitions)
