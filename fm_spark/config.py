@@ -111,6 +111,7 @@ class TrainConfig:
     patience: int = _limits(least=1)
     tune_seconds: float = _limits(least=0.0)
     refit: bool
+    warm_start: str
     checkpoint_rounds: int = _limits(least=0)
     checkpoint_minutes: float = _limits(least=0.0)
     retry_diverged: bool

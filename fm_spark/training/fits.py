@@ -111,10 +111,17 @@ def make_fits(
 ) -> tuple[list[Fit], list[Fit]]:
     """Returns the fits that were tried on the validation part, and the one measured and the one published.
 
+    With ``train.warm_start`` nothing is tried: the settings are those of the old machine.
+
     Raises:
         DivergenceError: training left the finite numbers.
     """
     fits = Fits(sc, data, config, checkpoints)
+    stages = (EVALUATION, PUBLISH) if config.refit else (EVALUATION,)
+    if data.warm is not None:
+        (recipe, *_), warm = recipes_to_try(config, size), data.warm
+        made = fits.make_all([FitPlan(stage, 0, recipe, recipe.epochs) for stage in stages], fits.make)
+        return [], [replace(one, origin=warm.describe(stage)) for one, stage in zip(made, stages, strict=True)]
     tried, metric = _try_candidates(fits, config, size), validation_metric(config)
     best = tried[0]
     for one in tried[1:]:
@@ -122,7 +129,6 @@ def make_fits(
             best = one
     epochs = best.epochs if best.metrics else min(most_epochs(config), _EPOCHS_WITHOUT_VALIDATION)
     log.info("chosen: %d epochs of %s", epochs, _settings(best.recipe))
-    stages = (EVALUATION, PUBLISH) if config.refit else (EVALUATION,)
     made = fits.make_all([FitPlan(stage, 0, best.recipe, epochs) for stage in stages], fits.make)
     return tried, [replace(one, metrics=best.metrics, retries=best.retries + one.retries) for one in made]
 

@@ -26,7 +26,7 @@ from fm_spark.training.blocks import EVALUATION, PUBLISH, STAGES, VALIDATION, Bl
 from fm_spark.training.capacity import check_training
 from fm_spark.training.checkpoints import Checkpoints, fingerprint
 from fm_spark.training.ensemble import restore_ensemble
-from fm_spark.training.event_data import EventData, event_data, find_users, needs_rows, with_rows
+from fm_spark.training.event_data import EventData, Users, event_data, find_users, needs_rows, with_rows
 from fm_spark.training.event_learner import restore_events
 from fm_spark.training.features import genre_features
 from fm_spark.training.fits import make_fits
@@ -34,6 +34,8 @@ from fm_spark.training.models import TrainedModel, library_versions, save_models
 from fm_spark.training.ranker import restore_ranker
 from fm_spark.training.resolve import METRIC_NAMES, DataSize, block_count, round_count
 from fm_spark.training.trainer import Fit, HistoryRow, TrainingData
+from fm_spark.training.warm_rows import Layout
+from fm_spark.training.warm_start import find_old, warm_settings, warm_start
 
 log = logging.getLogger("fm_spark.train")
 
@@ -78,6 +80,9 @@ def train(store: TableStore, config: Config) -> TrainResult:
         DivergenceError: training left the finite numbers.
     """
     run_id = events_run_id(store, config)
+    old = find_old(store, config.train.warm_start, run_id) if config.train.warm_start else None
+    if old is not None:
+        config = replace(config, train=warm_settings(config.train, old))
     versions = {contract.name: store.version(contract) for contract in (EVENTS, ITEMS, VOCABULARY)}
     events = store.read(EVENTS, versions[EVENTS.name])
     catalogue = load_catalogue(store.read(ITEMS, versions[ITEMS.name]))
@@ -87,16 +92,19 @@ def train(store: TableStore, config: Config) -> TrainResult:
     if config.train.loss == "softmax":  # the planner does not know the other machines
         check_training(store.spark, config, size, catalogue)
     side = genre_features(catalogue).x if config.train.genres and any(catalogue.genres) else None
+    users = find_users(events) if needs_rows(config.train) else None
     own = fingerprint(run_id, config, size.digest, catalogue_digest(catalogue), library_versions())
     every = (config.train.checkpoint_rounds, config.train.checkpoint_minutes)
     restore = partial(restore_ranker, x=side) if config.train.loss == "softmax" else restore_events
+    warm = None
+    if old is not None:
+        warm = warm_start(store, config, events, old, _layout(config, catalogue, users, side is not None))
     checkpoints = Checkpoints(store, run_id, own, every, partial(restore_ensemble, restore=restore))
-    users = find_users(events) if needs_rows(config.train) else None
     slices = _slices(store, config, with_rows(events, users) if users else events, catalogue, size)
     try:
         counts = stage_counts(slices, catalogue.n_items)
         share = min(1.0, config.train.validation_users / max(1, size.users))
-        data = TrainingData(slices, counts.liked, side, share)
+        data = TrainingData(slices, counts.liked, side, share, warm=warm)
         if config.train.loss != "softmax":
             data = replace(data, events=event_data(config.train, slices, users, side, counts.seen()))
         tried, fits = make_fits(store.spark.sparkContext, data, config.train, size, checkpoints)
@@ -114,6 +122,16 @@ def train(store: TableStore, config: Config) -> TrainResult:
     best = fits[-1]
     return TrainResult(
         run_id, models[1].model_version, models[0].model_version, best.epochs, best.metrics, best.describe()
+    )
+
+
+def _layout(config: Config, catalogue: Catalogue, users: Users | None, genres: bool) -> Layout:
+    """Values of the fields in the order of the machine's rows."""
+    return Layout(
+        [str(item) for item in catalogue.item_id],
+        genre_features(catalogue).names if genres else [],
+        [str(user) for user in users.ids] if users is not None else [],
+        tuple(config.train.decays) if config.train.decays != "auto" else (),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from fm_spark.training.learner import Learner, Learnt
 from fm_spark.training.ranker import RankerLearner
 from fm_spark.training.resolve import METRIC_NAMES, AnySettings, EventRates, Recipe, is_better, validation_metric
 from fm_spark.training.rounds import RoundKey, RoundRecord, diverged, run_round
+from fm_spark.training.warm_start import WarmStart
 
 log = logging.getLogger("fm_spark.train")
 
@@ -38,6 +39,7 @@ class TrainingData:
         side: float32 CSR [n_items, n_side], side features of the items; None without any.
         validation_share: share of the users that validation ranks.
         events: what training on single events needs besides; None for ``softmax``.
+        warm: the old machines that training goes on from; None without ``train.warm_start``.
     """
 
     slices: Slices
@@ -45,6 +47,7 @@ class TrainingData:
     side: sparse.csr_matrix | None
     validation_share: float
     events: EventData | None = None
+    warm: WarmStart | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Fit:
         epochs: epochs that made ``learnt`` (the best ones with early stopping).
         metrics: validation metrics of that epoch; empty without validation.
         retries: how often training diverged and went on at half the rate.
+        origin: what it went on from, as text; empty when it started from random rows.
     """
 
     recipe: Recipe[Any]
@@ -109,10 +113,11 @@ class Fit:
     metrics: dict[str, float]
     history: list[HistoryRow]
     retries: int = 0
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> dict[str, str]:
         """Setting -> value as text, for ``fm_model.hyperparameters``."""
-        return {**self.recipe.describe(), "retries": str(self.retries)}
+        return {**self.recipe.describe(), "retries": str(self.retries), **self.origin}
 
 
 def learner_of(data: TrainingData, config: TrainConfig, recipe: Recipe[Any], stage: str) -> Learner:
@@ -129,7 +134,8 @@ def learner_of(data: TrainingData, config: TrainConfig, recipe: Recipe[Any], sta
 
 def start_state(data: TrainingData, config: TrainConfig, recipe: Recipe[Any], stage: str) -> FitState:
     """A fit before its first round."""
-    return FitState(learner_of(data, config, recipe, stage).start())
+    learnt = learner_of(data, config, recipe, stage).start()
+    return FitState(learnt if data.warm is None else data.warm.start(stage, learnt))
 
 
 def fit(
