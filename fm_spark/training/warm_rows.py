@@ -22,8 +22,8 @@ from fm_spark.training.event_learner import EventLearnt
 from fm_spark.training.features import BAG, GENRE, ITEM, USER, history_fields
 from fm_spark.training.ranker import RankerLearnt
 
-# AdaGrad state that a training event adds to a row in an epoch, measured on the bundled ratings (docs/configuration.md):
-# of a history row, of an item's factors and of its bias. Tables hold counts and no states.
+# AdaGrad state that a training event adds in an epoch to a history row, to an item's factors and to its bias, measured
+# on the bundled ratings (docs/configuration.md). Tables hold counts and no states.
 _STATE_HISTORY, _STATE_ITEM, _STATE_BIAS = 0.016, 0.18, 1.1
 
 

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of train, the same command again: the parameters are those of a run that nobody disturbed."""
+"""kill -9 of train at several random points, the same command again: the parameters of a run that nobody disturbed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from deltalake import DeltaTable
 
 PROJECT = Path(__file__).resolve().parents[2]
 RUN = "killed"
-# 36 rounds, a checkpoint after every fifth one; one candidate
+KILLS = 3
+# 32 rounds of validation and some more, a checkpoint after every third one; one candidate
 SETTINGS = [
-    "train.k=4", "train.epochs=3", "train.decays=[0.5]", "train.target_decay=0.2", "train.negatives=16",
-    "train.blocks=2", "train.rounds=4", "train.tune_seconds=0", "train.checkpoint_rounds=5",
+    "train.k=4", "train.epochs=8", "train.patience=8", "train.decays=[0.5]", "train.target_decay=0.2", "train.negatives=16",
+    "train.blocks=2", "train.rounds=4", "train.tune_seconds=0", "train.checkpoint_rounds=3",
 ]  # fmt: skip
 
 
@@ -86,19 +87,32 @@ def of_session(session: int) -> list[int]:
     return found
 
 
-def test_a_killed_train_goes_on_to_the_same_parameters(submit: Any, made_events: Path, tmp_path: Path) -> None:
+def kill_after(commit: Path, seconds: float, log: Path) -> None:
+    """Starts train on the tables of a commit of theirs, and kills it so long after that commit is there."""
+    with started(["train", *words(commit.parents[2])], log) as child:
+        while not commit.exists():
+            assert child.poll() is None, log.read_text(encoding="utf-8")
+            time.sleep(0.05)
+        time.sleep(seconds)
+        assert child.poll() is None, "train ended before it could be killed; give it more rounds"
+
+
+def test_a_train_that_is_killed_again_and_again_ends_with_the_same_parameters(
+    submit: Any, made_events: Path, tmp_path: Path
+) -> None:
+    seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
+    print(f"kills are drawn with KILL_SEED={seed}")
+    draw = random.Random(seed)
     disturbed, undisturbed, log = tmp_path / "disturbed", tmp_path / "undisturbed", tmp_path / "log"
     for root in (disturbed, undisturbed):
         shutil.copytree(made_events, root)
-    # any of the first four of seven checkpoints, and a moment after it
-    checkpoint = disturbed / "checkpoints" / "_delta_log" / f"{random.randrange(4):020d}.json"
-    with started(["train", *words(disturbed)], log) as child:
-        while not checkpoint.exists():
-            assert child.poll() is None, log.read_text(encoding="utf-8")
-            time.sleep(0.05)
-        time.sleep(random.uniform(0.0, 1.5))
-        assert child.poll() is None, "train ended before it could be killed; give it more rounds"
-    assert not (disturbed / "fm_model").exists()
+    last = -1
+    for _ in range(KILLS):
+        # one of the next two checkpoints, and a moment after it
+        last += draw.choice((1, 2))
+        kill_after(disturbed / "checkpoints" / "_delta_log" / f"{last:020d}.json", draw.uniform(0.0, 1.0), log)
+        assert not (disturbed / "fm_model").exists()
+        last = max(int(commit.stem) for commit in (disturbed / "checkpoints" / "_delta_log").glob("*.json"))
 
     again = submit("train", *words(disturbed))
     assert again.code == 0, again.err

@@ -65,14 +65,10 @@ def measured(spark: SparkSession, config: Config) -> tuple[float, dict[str, str]
     """NDCG@10, or minus the RMSE, of a run on the test part; what its measured model says of itself."""
     result = train.run(spark, config)
     found = evaluate.run(spark, config)
-    if config.train.loss == "squared":
-        quality = -found.predictions["fm"]["rmse"]
-    else:
-        quality = found.metrics["fm"]["ndcg_at_10"]
-    model = (
-        TableStore(spark, config.tables.root).read(FM_MODEL).where(F.col("model_version") == result.evaluation_version)
-    )
-    row = model.first()
+    squared = config.train.loss == "squared"
+    quality = -found.predictions["fm"]["rmse"] if squared else found.metrics["fm"]["ndcg_at_10"]
+    models = TableStore(spark, config.tables.root).read(FM_MODEL)
+    row = models.where(F.col("model_version") == result.evaluation_version).first()
     return quality, row["hyperparameters"], row["epochs"]
 
 

@@ -89,9 +89,9 @@ def test_known_rows_of_a_ranker_are_kept_and_items_composed() -> None:
     assert np.array_equal(found.item_factors, wanted[0])
     np.testing.assert_allclose(found.bias, wanted[1], atol=1e-6)
     # rows that have learnt make smaller steps; new ones do not
-    state = found.factors_state.reshape(3, 4)
-    assert (state[:, [0, 3]] > INITIAL_STATE).all()
-    assert (state[:, [1, 2]] == INITIAL_STATE).all()
+    for state in (found.factors_state.reshape(3, 4), found.bias_state.reshape(1, 4)):
+        assert (state[:, [0, 3]] > INITIAL_STATE).all()
+        assert (state[:, [1, 2]] == INITIAL_STATE).all()
 
 
 def test_members_of_an_ensemble_get_their_own_factors() -> None:
@@ -113,8 +113,9 @@ def model(loss: str, **changes: object) -> OldModels:
     settings |= {"negatives": "512", "target_decay": "0.3", "l2_bias": "0", "user": "true", "bag": "false"}
     values = {
         "model_version": "fm-old", "run_id": "old", "created_at": datetime(2020, 1, 1, tzinfo=UTC),
-        "purpose": "publish", "loss": loss, "k": 64, "w0": 0.0, "epochs": 20, "decays": [0.8, 0.98], "hyperparameters": settings,
-        "metrics": {}, "input_versions": {}, "library_versions": {}, "config": "{}", **changes,
+        "purpose": "publish", "loss": loss, "k": 64, "w0": 0.0, "epochs": 20, "decays": [0.8, 0.98],
+        "hyperparameters": settings, "metrics": {}, "input_versions": {}, "library_versions": {}, "config": "{}",
+        **changes,
     }  # fmt: skip
     record = ModelRecord(**values)  # type: ignore[arg-type]
     return OldModels(record, record)
