@@ -22,8 +22,8 @@ RUN = "killed"
 KILLS = 3
 # 32 rounds of validation and some more, a checkpoint after every third one; one candidate
 SETTINGS = [
-    "train.k=4", "train.epochs=8", "train.patience=8", "train.decays=[0.5]", "train.target_decay=0.2", "train.negatives=16",
-    "train.blocks=2", "train.rounds=4", "train.tune_seconds=0", "train.checkpoint_rounds=3",
+    "train.k=4", "train.epochs=8", "train.patience=8", "train.decays=[0.5]", "train.target_decay=0.2",
+    "train.negatives=16", "train.blocks=2", "train.rounds=4", "train.tune_seconds=0", "train.checkpoint_rounds=3",
 ]  # fmt: skip
 
 
