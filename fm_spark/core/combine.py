@@ -177,7 +177,7 @@ class Accumulator:
 
 
 def _dense(n_rows: int, width: int, dtype: npt.DTypeLike) -> RowSum:
-    """Zeros for every row of an array; ``rows`` is not used."""
+    """Zeros for every row of an array; ``rows`` is empty."""
     nothing = np.zeros(n_rows, np.int64)
     move: npt.NDArray[np.int32] = np.zeros((n_rows, width), dtype)
     return RowSum(np.empty(0, np.int32), move, nothing, nothing.copy(), np.zeros(n_rows, np.int32))
@@ -207,21 +207,31 @@ def _taken(total: RowSum) -> RowSum:
 
 
 def _merge_rows(a: RowSum, b: RowSum) -> RowSum:
-    rows = np.union1d(a.rows, b.rows).astype(np.int32)
-    out = RowSum(
-        rows,
-        np.zeros((len(rows), a.move.shape[1]), a.move.dtype),
-        np.zeros(len(rows), np.int64),
-        np.zeros(len(rows), np.int64),
-        np.zeros(len(rows), np.int32),
-    )
-    for part in (a, b):
-        at = np.searchsorted(rows, part.rows)
-        out.move[at] += part.move
-        out.state[at] += part.state
-        out.root[at] += part.root
-        out.blocks[at] += part.blocks
+    at_a, at_b = np.empty(len(a.rows), np.int32), np.empty(len(b.rows), np.int32)
+    rows = np.empty(len(a.rows) + len(b.rows), np.int32)
+    n = _union(a.rows, b.rows, rows, at_a, at_b)
+    out = _dense(n, a.move.shape[1], a.move.dtype)._replace(rows=rows[:n])
+    for at, part in ((at_a, a), (at_b, b)):
+        _add_rows(at, *part[1:], *out[1:])
     return out
+
+
+@njit(cache=True, nogil=True)
+def _union(a, b, rows, at_a, at_b):  # type: ignore[no-untyped-def]
+    """Writes the union of two ascending lists and where each one's numbers are in it; returns its length."""
+    i = j = n = 0
+    while i < len(a) or j < len(b):
+        from_a = j == len(b) or (i < len(a) and a[i] <= b[j])
+        from_b = i == len(a) or (j < len(b) and b[j] <= a[i])
+        rows[n] = a[i] if from_a else b[j]
+        if from_a:
+            at_a[i] = n
+            i += 1
+        if from_b:
+            at_b[j] = n
+            j += 1
+        n += 1
+    return n
 
 
 def adaptive_sum(parameters: Parameters, total: MoveSum, n_blocks: int, trust_region: float) -> None:

@@ -118,7 +118,7 @@ def plan_training(config: Config, counts: Counts, cluster: Cluster) -> Plan:
         batch_size=settings.batch_size,
         chunk_size=settings.chunk_size,
         fits=len(recipes) + 1 + train.refit,
-        tasks=max(1, min(blocks, 2 * cluster.parallelism)),
+        tasks=max(1, min(blocks, cluster.parallelism)),
         executors=cluster.executors,
         cores=cluster.cores,
     )

@@ -160,7 +160,7 @@ def _slices(store: TableStore, config: Config, events: DataFrame, catalogue: Cat
     rounds = round_count(config.train, size, blocks)
     what = f"{size.events} events" if config.train.loss in POINTWISE else f"{size.positives} positive events"
     log.info("%s of %d users in %d blocks, %d rounds an epoch", what, size.users, blocks, rounds)
-    partitions = max(1, min(blocks, 2 * store.spark.sparkContext.defaultParallelism))
+    partitions = max(1, min(blocks, store.spark.sparkContext.defaultParallelism))
     cut = (config.train.validation_fraction, config.events.min_positives)
     values = config.train.loss == "squared"
     return pack_slices(events, catalogue.feature_to_item, blocks, rounds, partitions, cut, values)

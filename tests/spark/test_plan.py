@@ -92,7 +92,7 @@ def test_the_plan_job_needs_no_tables_when_counts_are_given(
 ) -> None:
     given = load_config(overrides=[*GIVEN, f"tables.root='{config.tables.root}'", "plan.executors=4", "plan.cores=4"])
     made = plan_job.run(spark, given)
-    assert (made.workload.items, made.workload.executors, made.workload.tasks) == (62_423, 4, 32)
+    assert (made.workload.items, made.workload.executors, made.workload.tasks) == (62_423, 4, 16)
     out = capsys.readouterr().out
     for expected in ("25,000,095", "train.blocks", "broadcast a round", "Python worker", "an epoch"):
         assert expected in out
