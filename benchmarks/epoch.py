@@ -3,11 +3,11 @@
     python -m benchmarks.epoch [--loss softmax] [--users 162541] [--items 62423] [--events 25000095] [--k 0]
                                [--negatives 256] [--measure 5] [--rounds 0] [--blocks 0]
 
-Histories are drawn where they are used: at least 20 events a user with a long tail, items Zipf-like, half of the events
-liked; every user has favourite kinds of items, so there is a taste to learn. ``softmax`` learns from three bags
-(k = 64), ``squared`` from user and item (k = 16). ``--measure`` rounds are run (the first compiles and is left out); the
-table has seconds by part of a round and what an epoch takes at that rate, beside what the planner predicts. The loss of
-``softmax`` has to fall from the first round on.
+Histories are drawn where they are used: at least 20 events a user with a long tail, items Zipf-like, half of the
+events liked; every user has favourite kinds of items, so there is a taste to learn. ``softmax`` learns from three bags
+(k = 64), ``squared`` from user and item (k = 16). ``--measure`` rounds are run (the first compiles and is left out);
+the table has seconds by part of a round and what an epoch takes at that rate, beside what the planner predicts. The
+loss of ``softmax`` has to fall from the first round on.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from typing import ClassVar
 import numpy as np
 from pyspark import RDD, SparkContext, StorageLevel
 
-from fm_spark.config import TrainConfig, load_config
+from fm_spark.config import Config, TrainConfig, load_config
 from fm_spark.core.fm_events import Fields
 from fm_spark.core.gradient import Settings
+from fm_spark.core.planner import Plan
 from fm_spark.core.sequences import Sequences
 from fm_spark.session import open_session
 from fm_spark.submit import local_submit_args, session_environment
@@ -31,6 +32,7 @@ from fm_spark.training.blocks import PUBLISH, Block
 from fm_spark.training.event_data import EventData, Totals, Users
 from fm_spark.training.event_learner import EventLearner
 from fm_spark.training.learner import Learner
+from fm_spark.training.planning import Cluster, Counts, plan_training
 from fm_spark.training.ranker import RankerLearner
 from fm_spark.training.resolve import AnySettings, DataSize, block_count, event_recipe, round_count
 from fm_spark.training.rounds import RoundKey, RoundRecord, run_round
@@ -133,24 +135,33 @@ def main() -> None:
         key = RoundKey(1, 0, r, blocks)
         records.append(run_round(spark.sparkContext, rdd, learner, learnt, settings, key))
         print(f"round {r + 1}: loss {records[-1].loss:.4f}, {records[-1].events:,} events", flush=True)
-    _table(records[1:] or records, rounds)
+    _table(records[1:] or records, rounds, planned(config, size, shape))
     spark.stop()
 
 
-def _table(records: list[RoundRecord], rounds: int) -> None:
+def planned(config: Config, size: DataSize, shape: Shape) -> Plan:
+    """What the planner predicts for this shape on two cores."""
+    counts = Counts(size, size.events, size.positives, shape.popularity() * size.events, 0, "the shape")
+    return plan_training(config, counts, Cluster(1, 2, 2))
+
+
+def _table(records: list[RoundRecord], rounds: int, made: Plan) -> None:
+    expected = made.seconds
     parts = {
-        "broadcast": [r.seconds_broadcast for r in records],
-        "blocks, each core": [r.seconds_compute / 2 for r in records],
-        "transport": [r.seconds_aggregate - r.seconds_compute / 2 for r in records],
-        "step": [r.seconds_step for r in records],
+        "broadcast": ([r.seconds_broadcast for r in records], expected.broadcast),
+        "blocks, each core": ([r.seconds_compute / 2 for r in records], expected.compute),
+        "transport": ([r.seconds_aggregate - r.seconds_compute / 2 for r in records], expected.aggregate),
+        "step": ([r.seconds_step for r in records], expected.step),
     }
-    whole = sum(float(np.median(values)) for values in parts.values())
-    print(f"\n{'part':<20}{'s a round':>10}{'s an epoch':>12}")
-    for name, values in parts.items():
-        print(f"{name:<20}{np.median(values):>10.3f}{np.median(values) * rounds:>12.1f}")
-    print(f"{'whole':<20}{whole:>10.3f}{whole * rounds:>12.1f}")
-    print(f"\n{np.median([r.bytes_broadcast for r in records]) / 1e6:.0f} MB broadcast, ", end="")
-    print(f"{np.median([r.bytes_aggregated for r in records]) / 1e6:.0f} MB aggregated a round")
+    whole = sum(float(np.median(values)) for values, _ in parts.values())
+    print(f"\n{'part':<20}{'s a round':>10}{'s an epoch':>12}{'predicted':>11}")
+    for name, (values, seconds) in parts.items():
+        print(f"{name:<20}{np.median(values):>10.3f}{np.median(values) * rounds:>12.1f}{seconds:>11.1f}")
+    print(f"{'whole':<20}{whole:>10.3f}{whole * rounds:>12.1f}{expected.epoch:>11.1f}")
+    sent, back = (np.median([getattr(r, name) for r in records]) for name in ("bytes_broadcast", "bytes_aggregated"))
+    t = made.transport
+    print(f"\n{sent / 1e6:.0f} MB broadcast (predicted {t.broadcast / 1e6:.0f}), ", end="")
+    print(f"{back / 1e6:.0f} MB aggregated a round (predicted {t.aggregated / 1e6:.0f})")
     driver, workers = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )

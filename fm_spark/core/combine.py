@@ -23,6 +23,8 @@ STATE_GRID = 2.0**32
 LOSS_GRID = 2.0**20
 # A displacement of one block above this is divergence; the sum over 2,000 blocks still fits into 32 bits.
 LARGEST_MOVE = 16.0
+# A bias is in units of log-odds and starts near its best value, the item's log popularity.
+BIAS_REACH = 0.2
 
 
 class RowSum(NamedTuple):
@@ -242,19 +244,21 @@ def adaptive_sum(parameters: Parameters, total: MoveSum, n_blocks: int, trust_re
     together. One block alone is sequential SGD, and is taken as it is.
 
     Args:
-        n_blocks: blocks of the round; with more than one the move of a factor row is bounded.
-        trust_region: the bound, as a share of max(norm of the row, root mean square of the row norms of its table);
-            0 sets none. Biases are free.
+        n_blocks: blocks of the round; with more than one the moves are bounded.
+        trust_region: the bound of a factor row, as a share of max(norm of the row, root mean square of the row norms
+            of its table); 0 sets none. A bias moves by at most BIAS_REACH.
     """
     n_items = parameters.n_items
     reach: Floats | None = None
+    bias_reach: Floats | None = None
     if n_blocks > 1 and trust_region > 0.0:
         norms = np.linalg.norm(parameters.factors, axis=1)
         table_rms = np.sqrt(np.square(norms.reshape(-1, n_items)).mean(axis=1))
         rows = total.factors.rows
         reach = trust_region * np.maximum(norms[rows], table_rms[rows // n_items])
+        bias_reach = np.full(len(total.bias.rows), BIAS_REACH, np.float32)
     _apply(total.factors, parameters.factors, parameters.factors_state, reach)
-    _apply(total.bias, parameters.bias.reshape(-1, 1), parameters.bias_state, None)
+    _apply(total.bias, parameters.bias.reshape(-1, 1), parameters.bias_state, bias_reach)
 
 
 def _apply(total: RowSum, values: Floats, state: Doubles, reach: Floats | None) -> None:

@@ -83,8 +83,7 @@ def train(store: TableStore, config: Config) -> TrainResult:
     size = data_size(events)
     if size.positives == 0:
         raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")
-    if config.train.loss == "softmax":  # the planner does not know the other machines
-        check_training(store.spark, config, size, catalogue)
+    check_training(store.spark, config, size, catalogue)
     side = genre_features(catalogue).x if config.train.genres and any(catalogue.genres) else None
     own = fingerprint(run_id, config, size.digest, catalogue_digest(catalogue), library_versions())
     every = (config.train.checkpoint_rounds, config.train.checkpoint_minutes)
