@@ -31,10 +31,10 @@ from fm_spark.training.warm_rows import Layout, OldRows, continued, old_rows
 log = logging.getLogger("fm_spark.train")
 
 LATEST = "latest"
-# how many epochs the old machine's rows have behind them, however often it was continued
-FULL_EPOCHS = "full_epochs"
-# share of them that a continued fit makes (docs/configuration.md)
-_SHARE = 0.25
+# of the run that started from random rows, however often it was continued since
+FULL_EPOCHS, FULL_RATE = "full_epochs", "full_learning_rate"
+# a continued fit makes this share of those epochs, beginning at the rate after that share (docs/configuration.md)
+_EPOCHS_SHARE, _RATE_SHARE = 1 / 4, 1 / 3
 _NUMBERS = {"l2": float, "l2_bias": float, "l2_bag": float, "batch_size": int, "negatives": int, "target_decay": float}
 _NAMES_SHOWN = 5
 
@@ -52,6 +52,12 @@ class OldModels:
         return int(self.publish.hyperparameters.get(FULL_EPOCHS, self.publish.epochs))
 
     @property
+    def full_rate(self) -> float:
+        """Learning rate of that run's first epoch."""
+        settings = self.publish.hyperparameters
+        return float(settings.get(FULL_RATE, settings["learning_rate"]))
+
+    @property
     def members(self) -> int:
         """Machines that each is the mean of."""
         return int(self.publish.hyperparameters.get("ensemble", 1))
@@ -64,6 +70,7 @@ class WarmStart:
     old: dict[str, OldRows]
     layout: Layout
     full_epochs: int
+    full_rate: float
 
     def start(self, stage: str, learnt: Any) -> Any:
         """``learnt``, a machine before its first round, with the old machine's rows in place of random ones."""
@@ -71,7 +78,8 @@ class WarmStart:
 
     def describe(self, stage: str) -> dict[str, str]:
         """What ``fm_model.hyperparameters`` says of it."""
-        return {"warm_start": self.old[stage].model_version, FULL_EPOCHS: str(self.full_epochs)}
+        full = {FULL_EPOCHS: str(self.full_epochs), FULL_RATE: f"{self.full_rate:g}"}
+        return {"warm_start": self.old[stage].model_version, **full}
 
 
 def find_old(store: TableStore, name: str, run_id: str) -> OldModels:
@@ -134,10 +142,10 @@ def warm_settings(config: TrainConfig, old: OldModels) -> TrainConfig:
         config = replace(config, **flags)
     auto = [name for name in _NUMBERS if getattr(config, name) == "auto" and name in settings]
     config = replace(config, **{name: _NUMBERS[name](float(settings[name])) for name in auto})
-    epochs = max(1, round(_SHARE * old.full_epochs)) if config.epochs == "auto" else config.epochs
+    epochs = max(1, round(_EPOCHS_SHARE * old.full_epochs)) if config.epochs == "auto" else config.epochs
     rate, decay = config.learning_rate, config.learning_rate_decay
     decay = float(settings["learning_rate_decay"]) if decay == "auto" else decay
-    rate = float(settings["learning_rate"]) if rate == "auto" else rate
+    rate = old.full_rate * decay ** (_RATE_SHARE * old.full_epochs) if rate == "auto" else rate
     version = model.model_version
     return replace(config, epochs=epochs, learning_rate=rate, learning_rate_decay=decay, warm_start=version)
 
@@ -241,4 +249,4 @@ def warm_start(store: TableStore, config: Config, events: DataFrame, old: OldMod
         "going on from %s: %d epochs, learning rate %g",
         old.publish.model_version, config.train.epochs, config.train.learning_rate,
     )  # fmt: skip
-    return WarmStart(loaded, layout, old.full_epochs)
+    return WarmStart(loaded, layout, old.full_epochs, old.full_rate)
