@@ -130,11 +130,12 @@ def test_what_is_auto_comes_from_the_old_model() -> None:
     assert recipe.settings.negatives == 32  # the configuration's own
     assert recipe.epochs == settled.epochs < 20
     assert settled.warm_start == "fm-old"
-    # a machine that was itself continued: the share is of the epochs of the first one
-    again = model(
-        "softmax", epochs=5, hyperparameters={**model("softmax").publish.hyperparameters, "full_epochs": "20"}
-    )
-    assert warm_settings(config, again).epochs == settled.epochs
+    # a machine that was itself continued: the shares are of the first run's epochs and rate
+    settings = {**model("softmax").publish.hyperparameters, "full_epochs": "20"}
+    settings |= {"learning_rate": "0.03", "full_learning_rate": "0.1"}
+    assert warm_settings(config, model("softmax", epochs=5, hyperparameters=settings)) == settled
+    assert settled.epochs == 5
+    assert settled.learning_rate == pytest.approx(0.1 * 0.85 ** (20 / 3))
     config = load_config(overrides=["train.warm_start=latest", "train.loss=bpr"]).train
     rates = event_recipe(warm_settings(config, model("bpr"))).settings
     assert (rates.user, rates.bag, rates.l2) == (True, False, 0.2)
