@@ -32,8 +32,8 @@ FEW = 2
 def write_input(folder: Path, part: bool) -> Path:
     """The log; a part of it ends earlier for every user, and knows neither the last users nor the last items."""
     log = rows()
-    if part:
-        log = log[(log.position < 12) & (log.user_id < 36) & (log.item_feature < 22)]
+    early = (log.position < 12) & (log.user_id < 36)
+    log = log[early & (log.item_feature < 22)] if part else log[~early | (log.item_feature < 22)]
     ratings = [f"{u + 1},{i + 1},{v},{10**5 * u + p}" for u, p, i, v in log.iloc[:, :4].itertuples(index=False)]
     films = [f"{i + 1},Film {i} (2000),{'A' if i % 3 else 'A|B'}" for i in range(22 if part else N_ITEMS)]
     return csv_folder(folder, ratings, films)
