@@ -176,7 +176,8 @@ def recipes_to_try(config: TrainConfig, size: DataSize) -> list[AnyRecipe]:
 
 # (learning rate, L2 of factors, of the bag and of linear weights): found on MovieLens 1M and the bundled ratings
 _RATES = {"squared": (0.02, 0.07, 0.06, 0.02), "logistic": (0.05, 0.03, 0.03, 0.005), "bpr": (0.05, 0.005, 0.005, 0.02)}
-_GRADIENT_RATE = 0.1
+# of the driver's steps
+_GRADIENT_RATE = {"adagrad": 0.1, "adam": 0.003}
 
 
 def event_recipe(config: TrainConfig) -> Recipe[EventRates]:
@@ -189,7 +190,9 @@ def event_recipe(config: TrainConfig) -> Recipe[EventRates]:
     epochs = most_epochs(config)
     rates = EventRates(
         loss=config.loss,
-        learning_rate=chosen(config.learning_rate, rate if config.local_steps == "on" else _GRADIENT_RATE),
+        learning_rate=chosen(
+            config.learning_rate, rate if config.local_steps == "on" else _GRADIENT_RATE[config.optimizer]
+        ),
         l2=chosen(config.l2, l2),
         l2_bag=chosen(config.l2_bag, l2_bag),
         l2_bias=chosen(config.l2_bias, l2_bias),
