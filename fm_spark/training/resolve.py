@@ -187,6 +187,7 @@ def event_recipe(config: TrainConfig) -> Recipe[EventRates]:
         return auto if value == "auto" else value
 
     rate, l2, l2_bag, l2_bias = _RATES[config.loss]
+    rate = rate if config.local_steps == "on" else _GRADIENT_RATE[config.optimizer]
     epochs = most_epochs(config)
     rates = EventRates(
         loss=config.loss,
