@@ -191,9 +191,7 @@ def event_recipe(config: TrainConfig) -> Recipe[EventRates]:
     epochs = most_epochs(config)
     rates = EventRates(
         loss=config.loss,
-        learning_rate=chosen(
-            config.learning_rate, rate if config.local_steps == "on" else _GRADIENT_RATE[config.optimizer]
-        ),
+        learning_rate=chosen(config.learning_rate, rate),
         l2=chosen(config.l2, l2),
         l2_bag=chosen(config.l2_bag, l2_bag),
         l2_bias=chosen(config.l2_bias, l2_bias),
