@@ -28,13 +28,13 @@ from fm_spark.training.checkpoints import Checkpoints, fingerprint
 from fm_spark.training.ensemble import restore_ensemble
 from fm_spark.training.event_data import EventData, Users, event_data, find_users, needs_rows, with_rows
 from fm_spark.training.event_learner import restore_events
-from fm_spark.training.features import genre_features
+from fm_spark.training.features import GENRE, genre_features
 from fm_spark.training.fits import make_fits
 from fm_spark.training.models import TrainedModel, library_versions, save_models
 from fm_spark.training.ranker import restore_ranker
 from fm_spark.training.resolve import METRIC_NAMES, DataSize, block_count, round_count
 from fm_spark.training.trainer import Fit, HistoryRow, TrainingData
-from fm_spark.training.warm_rows import Layout
+from fm_spark.training.warm_rows import FieldValues, Layout
 from fm_spark.training.warm_start import find_old, warm_settings, warm_start
 
 log = logging.getLogger("fm_spark.train")
@@ -128,7 +128,7 @@ def _layout(config: Config, catalogue: Catalogue, users: Users | None, genres: b
     """Values of the fields in the order of the machine's rows."""
     return Layout(
         [str(item) for item in catalogue.item_id],
-        genre_features(catalogue).names if genres else [],
+        [FieldValues(GENRE, genre_features(catalogue).names)] if genres else [],
         [str(user) for user in users.ids] if users is not None else [],
         tuple(config.train.decays) if config.train.decays != "auto" else (),
     )

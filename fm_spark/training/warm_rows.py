@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from fm_spark.core.ensemble import factors_of_members
-from fm_spark.core.parameters import Doubles, Floats
+from fm_spark.core.parameters import Doubles, Floats, Parameters
 from fm_spark.core.side import compose
 from fm_spark.training.ensemble import EnsembleLearnt
 from fm_spark.training.event_learner import EventLearnt
-from fm_spark.training.features import BAG, GENRE, ITEM, USER, history_fields
+from fm_spark.training.features import BAG, ITEM, USER, history_fields
 from fm_spark.training.ranker import RankerLearnt
 
 # AdaGrad state that a training event adds in an epoch to a history row, to an item's factors and to its bias, measured
@@ -98,14 +98,26 @@ def keep_rows(old: OldRows, places: Iterable[Place], member: int = 0) -> dict[st
     return kept
 
 
+class FieldValues(NamedTuple):
+    """A field with the values of its rows, in order."""
+
+    field: str
+    values: list[str]
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Values of the machine's fields in the order of its rows."""
+    """Values of the machine's fields in the order of its rows.
+
+    Attributes:
+        items, users: ids as text; side: fields of the item side; context: fields of the query side.
+    """
 
     items: list[str]
-    genres: list[str]
+    side: list[FieldValues]
     users: list[str]
     decays: tuple[float, ...]
+    context: tuple[FieldValues, ...] = ()
 
 
 def continued(old: OldRows, learnt: Any, layout: Layout, epochs: int) -> Any:
@@ -130,13 +142,13 @@ def _continued(old: OldRows, learnt: Any, layout: Layout, epochs: int, member: i
 
 def _events(old: OldRows, learnt: EventLearnt, layout: Layout, member: int) -> EventLearnt:
     factors, linear = learnt.parameters
+    bag = [FieldValues(BAG, layout.items)] if BAG in old.fields else []
+    users = [FieldValues(USER, layout.users)] if USER in old.fields else []
     places, begin = [], 0
-    wanted = {USER: layout.users, ITEM: layout.items, GENRE: layout.genres, BAG: layout.items}
-    for field, values in wanted.items():
-        if field in old.fields:
-            own = slice(begin, begin + len(values))
-            places.append(Place(field, values, factors[own], linear[:-1][own]))
-            begin += len(values)
+    for field, values in (*users, FieldValues(ITEM, layout.items), *layout.side, *layout.context, *bag):
+        own = slice(begin, begin + len(values))
+        places.append(Place(field, values, factors[own], linear[:-1][own]))
+        begin += len(values)
     keep_rows(old, places, member)
     linear[-1] = old.w0
     return learnt
@@ -144,22 +156,32 @@ def _events(old: OldRows, learnt: EventLearnt, layout: Layout, member: int) -> E
 
 def _ranker(old: OldRows, learnt: RankerLearnt, layout: Layout, epochs: int, member: int) -> RankerLearnt:
     parameters, side = learnt
-    n_items, k = parameters.n_items, parameters.factors.shape[1]
-    # before the first round the genres are zeros, so that composed rows are the items' own
+    n_items = parameters.n_items
+    # before the first round the side features are zeros, so that composed rows are the items' own
     own, own_bias = parameters.item_factors.copy(), parameters.bias.astype(np.float64)
-    tables = parameters.factors.reshape(-1, n_items, k)
-    histories = [Place(field, layout.items, tables[t]) for t, field in enumerate(history_fields(layout.decays))]
-    genres = [Place(GENRE, layout.genres, side.factors, side.bias)] if side is not None else []
-    kept = keep_rows(old, [*histories, *genres], member)
+    _keep_queries(old, parameters, layout, epochs, member)
     items = old.known(ITEM, layout.items, member)
     own[items.at], own_bias[items.at] = items.factors, items.bias
     if side is not None:
+        ends = np.cumsum([len(values) for _, values in layout.side])
+        parts = [slice(end - len(values), end) for end, (_, values) in zip(ends, layout.side, strict=True)]
+        of_side = zip(layout.side, parts, strict=True)
+        keep_rows(old, [Place(*one, side.factors[part], side.bias[part]) for one, part in of_side], member)
         own, own_bias = compose(side, own, own_bias)
     parameters.item_factors[:], parameters.bias[:] = own, own_bias
     if parameters.factors_state.ndim == 1:  # Adam's means start anew
-        states = parameters.factors_state.reshape(-1, n_items)
-        for table, place in enumerate(histories):
-            states[table][kept[place.field].at] += _STATE_HISTORY * epochs * kept[place.field].events
-        states[-1][items.at] += _STATE_ITEM * epochs * items.events
+        parameters.factors_state[-n_items:][items.at] += _STATE_ITEM * epochs * items.events
         parameters.bias_state[items.at] += _STATE_BIAS * epochs * items.events
     return learnt
+
+
+def _keep_queries(old: OldRows, parameters: Parameters, layout: Layout, epochs: int, member: int) -> None:
+    """History tables and the rows of the context, which lie before the items."""
+    histories = [FieldValues(field, layout.items) for field in history_fields(layout.decays)]
+    begin = 0
+    for field, values in (*histories, *layout.context):
+        own = slice(begin, begin + len(values))
+        known = keep_rows(old, [Place(field, values, parameters.factors[own])], member)[field]
+        if parameters.factors_state.ndim == 1:
+            parameters.factors_state[own][known.at] += _STATE_HISTORY * epochs * known.events
+        begin += len(values)

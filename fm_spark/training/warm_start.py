@@ -24,7 +24,7 @@ from fm_spark.tables.contracts import EVENTS, FM_MODEL, FM_PARAMETERS
 from fm_spark.tables.runs import EVALUATION, PUBLISH, ModelRecord
 from fm_spark.tables.store import TableStore
 from fm_spark.training import blocks
-from fm_spark.training.features import BAG, GENRE, ITEM, USER, history_fields
+from fm_spark.training.features import BAG, ITEM, USER, history_fields
 from fm_spark.training.resolve import uses_bag, uses_user
 from fm_spark.training.warm_rows import Layout, OldRows, continued, old_rows
 
@@ -158,16 +158,16 @@ def _same(config: TrainConfig, key: str, own: object, old: object, model: ModelR
         )
 
 
-def check_fields(config: TrainConfig, genres: bool, old: OldModels, found: Collection[str]) -> None:
+def check_fields(config: TrainConfig, layout: Layout, old: OldModels, found: Collection[str]) -> None:
     """Checks that the old machine has exactly the fields of the new one.
 
     Args:
-        genres: whether the new machine has them; found: fields of the old machine's rows.
+        found: fields of the old machine's rows.
 
     Raises:
         ConfigError: the message names the fields of both.
     """
-    wanted = {ITEM, *([GENRE] if genres else [])}
+    wanted = {ITEM, *(field for field, _ in (*layout.side, *layout.context))}
     if config.loss == "softmax":
         wanted |= set(history_fields(tuple(old.publish.decays)))
     else:
@@ -244,7 +244,7 @@ def warm_start(store: TableStore, config: Config, events: DataFrame, old: OldMod
     """
     check_no_leak(store, config, events, old)
     loaded = load_old(store, old)
-    check_fields(config.train, bool(layout.genres), old, loaded[blocks.PUBLISH].fields)
+    check_fields(config.train, layout, old, loaded[blocks.PUBLISH].fields)
     log.info(
         "going on from %s: %d epochs, learning rate %g",
         old.publish.model_version, config.train.epochs, config.train.learning_rate,

@@ -19,13 +19,13 @@ from fm_spark.training.event_learner import EventLearnt
 from fm_spark.training.features import history_fields
 from fm_spark.training.ranker import RankerLearnt
 from fm_spark.training.resolve import DataSize, candidates, event_recipe
-from fm_spark.training.warm_rows import Layout, OldRows, continued, old_rows
+from fm_spark.training.warm_rows import FieldValues, Layout, OldRows, continued, old_rows
 from fm_spark.training.warm_start import OldModels, check_fields, warm_settings
 
 K = 3
 # item 30 is new, 20 had no event; the genre B is new, and so is the user 8
 OLD = {"item": ["10", "20", "40", "unseen"], "genre": ["A"], "user": ["7", "9"], "bag": ["10", "20", "40"]}
-LAYOUT = Layout(["10", "20", "30", "40"], ["A", "B"], ["7", "8", "9"], (0.5,))
+LAYOUT = Layout(["10", "20", "30", "40"], [FieldValues("genre", ["A", "B"])], ["7", "8", "9"], (0.5,))
 X = sparse.csr_matrix(np.array([[1, 0], [0, 1], [0.7, 0.7], [1, 0]], np.float32))
 
 
@@ -52,7 +52,7 @@ def test_known_rows_of_a_machine_over_events_are_kept_bit_for_bit() -> None:
     old = old_rows("fm-old", parameters(["item", "genre", "user", "bag"]), 3.25, 1)
     fresh, found = events_machine().parameters, continued(old, events_machine(), LAYOUT, 5).parameters
     names = [("user", v) for v in LAYOUT.users] + [("item", v) for v in LAYOUT.items]
-    names += [("genre", v) for v in LAYOUT.genres] + [("bag", v) for v in LAYOUT.items]
+    names += [("genre", v) for v in ("A", "B")] + [("bag", v) for v in LAYOUT.items]
     kept = 0
     for row, (field, value) in enumerate(names):
         if value in old.fields[field].index and value != "20":
@@ -159,6 +159,20 @@ def test_another_machine_is_refused(keys: list[str], said: str) -> None:
 def test_other_fields_are_refused() -> None:
     old = model("bpr")
     config = warm_settings(load_config(overrides=["train.warm_start=latest", "train.loss=bpr"]).train, old)
-    check_fields(config, True, old, {"item", "genre", "user"})
+    check_fields(config, LAYOUT, old, {"item", "genre", "user"})
     with pytest.raises(ConfigError, match=r"has the fields genre, item, user, and .* ask for item, user;"):
-        check_fields(config, False, old, {"item", "genre", "user"})
+        check_fields(config, Layout([], [], [], ()), old, {"item", "genre", "user"})
+
+
+def test_rows_of_the_context_lie_between_histories_and_items() -> None:
+    layout = Layout(LAYOUT.items, [], [], (0.5,), (FieldValues("hour", ["1", "2"]),))
+    frame = parameters(["item", *history_fields((0.5,))])
+    hours = pd.DataFrame([("hour", "2", 0.5, np.full(K, 7, np.float32), 9)], columns=frame.columns)
+    old = old_rows("fm-old", pd.concat([frame, hours], ignore_index=True), 0.0, 1)
+    made = start(1).parameters
+    rows = np.insert(made.factors, 8, np.ones((2, K)), axis=0)
+    learnt = RankerLearnt(made._replace(factors=rows, factors_state=np.full(len(rows), INITIAL_STATE)), None)
+    found = continued(old, learnt, layout, 5).parameters
+    assert np.array_equal(found.factors[8:10], [np.ones(K), np.full(K, 7)])
+    assert found.factors_state[8] == INITIAL_STATE < found.factors_state[9]
+    assert np.array_equal(found.item_factors[3], vector(old, "item", "40"))
