@@ -170,6 +170,7 @@ def _model_row(config: Config, run_id: str, model: TrainedModel, input_versions:
             **fit.describe(),
             **_rating_range(config, model),
             "ensemble": str(config.train.ensemble),
+            "optimizer": config.train.optimizer,
         },
         "metrics": {name: float(value) for name, value in fit.metrics.items()},
         "input_versions": input_versions,
