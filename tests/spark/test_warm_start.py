@@ -91,7 +91,6 @@ def test_a_few_epochs_are_enough_where_a_cold_start_needs_many(spark: SparkSessi
     keys = [f"train.loss={loss}", *KEYS[loss], f"train.epochs={FEW}"]
     cold, _, _ = measured(spark, configured(old, "cold", *keys))
     warm, said, epochs = measured(spark, configured(old, "warm", *keys, "train.warm_start=old"))
-    print(loss, cold, warm)
     assert said["warm_start"] == "fm-old-eval"
     assert epochs == FEW
     bound = {"softmax": 0.45, "squared": -1.0}[loss]
