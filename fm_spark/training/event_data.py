@@ -116,6 +116,7 @@ def event_data(
     users: Users | None,
     genres: sparse.csr_matrix | None,
     seen: dict[str, npt.NDArray[np.int64]],
+    n_context: int = 0,
 ) -> EventData:
     """Puts together what the fits share; counts the events of the blocks."""
     n_items = len(seen[PUBLISH])
@@ -124,6 +125,7 @@ def event_data(
         n_items,
         genres.shape[1] if genres is not None else 0,
         n_items if uses_bag(config) else 0,
+        n_context,
     )
     return EventData(fields, genres, users, seen, totals_of(slices))
 

@@ -15,6 +15,7 @@ from scipy import sparse
 from fm_spark.config import TrainConfig
 from fm_spark.progress import progress
 from fm_spark.training.blocks import Slices
+from fm_spark.training.context import ContextData
 from fm_spark.training.event_data import EventData
 from fm_spark.training.event_learner import EventLearner
 from fm_spark.training.learner import Learner, Learnt
@@ -37,6 +38,7 @@ class TrainingData:
         side: float32 CSR [n_items, n_side], side features of the items; None without any.
         validation_share: share of the users that validation ranks.
         events: what training on single events needs besides; None for ``softmax``.
+        context: fields of time and of users' columns.
     """
 
     slices: Slices
@@ -44,6 +46,7 @@ class TrainingData:
     side: sparse.csr_matrix | None
     validation_share: float
     events: EventData | None = None
+    context: ContextData = ContextData()
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,10 @@ class Fit:
 def learner_of(data: TrainingData, config: TrainConfig, recipe: Recipe[Any], stage: str) -> Learner:
     """The kind of machine that ``train.loss`` names."""
     if data.events is not None:
-        return EventLearner(config, recipe.settings, stage, data.events, data.count[stage], data.validation_share)
+        rates, count = recipe.settings, data.count[stage]
+        return EventLearner(config, rates, stage, data.events, count, data.validation_share, data.context)
     decays = recipe.settings.decays
-    return RankerLearner(config, decays, stage, data.count[stage], data.side, data.validation_share)
+    return RankerLearner(config, decays, stage, data.count[stage], data.side, data.validation_share, data.context)
 
 
 def start_state(data: TrainingData, config: TrainConfig, recipe: Recipe[Any], stage: str) -> FitState:
