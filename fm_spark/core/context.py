@@ -144,9 +144,10 @@ def add_features(factors: Floats, features: Features, out: Floats) -> None:
 def features_backward(
     grad: Floats, place: Rows, rows: Rows, n_rows: int, features: Features, grad_query: Floats
 ) -> int:
-    """Adds the gradient of the features' vectors, x dL/dquery, to ``grad``; as in :func:`fm_spark.core.history.backward`.
+    """Adds the gradient of the features' vectors, x dL/dquery, to ``grad``.
 
     Args:
+        grad, place, rows, n_rows: as in :func:`fm_spark.core.history.backward`.
         grad_query: float32 [n, k].
 
     Returns:

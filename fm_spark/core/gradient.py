@@ -202,9 +202,7 @@ def add_gradient(
     return g.loss, float(weight.sum()), n, m
 
 
-def _context(
-    parameters: Parameters, sequences: Sequences, batch: Minibatch, settings: Settings
-) -> Features | None:
+def _context(parameters: Parameters, sequences: Sequences, batch: Minibatch, settings: Settings) -> Features | None:
     """The context features of the minibatch's events as rows of the parameters; None when no field is switched on."""
     if sequences.context is None:
         return None

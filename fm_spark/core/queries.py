@@ -15,9 +15,7 @@ Ranker = Machine | FmMachine
 """What can rank: it has ``item_factors`` and ``item_bias``, and :func:`user_queries` makes queries for it."""
 
 
-def user_queries(
-    sequences: Sequences, machine: Ranker, asked: Sequences | None = None
-) -> npt.NDArray[np.float32]:
+def user_queries(sequences: Sequences, machine: Ranker, asked: Sequences | None = None) -> npt.NDArray[np.float32]:
     """The query vector of every user after his last event.
 
     Args:

@@ -42,8 +42,8 @@ def _hour_name(code: int) -> str:
 
 def _days_since_first(time: Ints, first: Ints) -> Ints:
     days = np.maximum(time - first, 0) // DAY
-    exponent = np.frexp(days.astype(np.float64))[1]  # of 2^(e-1) <= days < 2^e; 0 for 0
-    return np.minimum(exponent, _LAST_BIN).astype(np.int64)
+    exponent: Ints = np.frexp(days.astype(np.float64))[1].astype(np.int64)  # 2^(e-1) <= days < 2^e; 0 for 0
+    return np.minimum(exponent, _LAST_BIN)
 
 
 def _days_name(code: int) -> str:
@@ -54,7 +54,8 @@ def _days_name(code: int) -> str:
 
 
 def _month(time: Ints, first: Ints) -> Ints:
-    return time.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
+    months: Ints = time.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
+    return months
 
 
 def _month_name(code: int) -> str:

@@ -80,9 +80,7 @@ def _last_user_start(user: pa.ChunkedArray) -> int:
     return int(pc.index(user, user[-1]).as_py())
 
 
-def pack(
-    table: pa.Table, feature_to_item: npt.NDArray[np.int32], context: ContextFields = NO_CONTEXT
-) -> Sequences:
+def pack(table: pa.Table, feature_to_item: npt.NDArray[np.int32], context: ContextFields = NO_CONTEXT) -> Sequences:
     """One block out of rows with :data:`COLUMNS`, users contiguous and in the order of their whole histories.
 
     The ratings are packed when there is a column :data:`VALUE`, the context when there are fields.

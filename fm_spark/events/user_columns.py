@@ -9,11 +9,22 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from fm_spark.config import InputConfig
 from fm_spark.core.context import ContextFields
 from fm_spark.core.fm_events import Features, no_features
+from fm_spark.events.attributes import Attribute, parse_attributes
 
 ATTRIBUTES = "user_attributes"
 """Column of events: the attributes of their user, in the row of his first event alone."""
+
+
+def declared_columns(config: InputConfig) -> tuple[Attribute, ...]:
+    """The columns of ``input.user_columns``.
+
+    Raises:
+        ConfigError: not of the form "name:kind".
+    """
+    return parse_attributes(config.user_columns, "input.user_columns", config.users_id_column)
 
 
 def with_attributes(events: DataFrame, users: DataFrame) -> DataFrame:

@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from fm_spark.core.context import ContextFields
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.vocabulary import extend_vocabulary
 from fm_spark.tables.store import TableStore
 
 ITEM, GENRE, USER, BAG = "item", "genre", "user", "bag"
+OF_USER = "user:"
+"""What the field of a user's column begins with."""
 
 
 class Side(NamedTuple):
@@ -35,6 +38,11 @@ def genre_features(catalogue: Catalogue) -> Side:
 def history_fields(decays: tuple[float, ...]) -> list[str]:
     """Names of the history fields in the order of the parameter tables: for each decay not liked, then liked."""
     return [f"history_{kind}_{decay:g}" for decay in decays for kind in ("not_liked", "liked")]
+
+
+def context_names(context: ContextFields) -> list[str]:
+    """Names of the context fields in their order."""
+    return [*context.time, *(OF_USER + name for name in context.user)]
 
 
 def vocabulary_of(store: TableStore, values: dict[str, list[str]], run_id: str) -> dict[str, dict[str, int]]:

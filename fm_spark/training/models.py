@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -18,9 +18,19 @@ from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.vocabulary import UNSEEN
 from fm_spark.tables.contracts import FM_MODEL, FM_PARAMETERS, VOCABULARY
 from fm_spark.tables.store import TableStore
+from fm_spark.training.context import ContextData
 from fm_spark.training.event_data import EventData
 from fm_spark.training.event_learner import EventLearnt
-from fm_spark.training.features import BAG, GENRE, ITEM, USER, genre_features, history_fields, vocabulary_of
+from fm_spark.training.features import (
+    BAG,
+    GENRE,
+    ITEM,
+    USER,
+    context_names,
+    genre_features,
+    history_fields,
+    vocabulary_of,
+)
 from fm_spark.training.ranker import RankerLearnt
 from fm_spark.training.trainer import Fit
 
@@ -37,6 +47,7 @@ class TrainedModel:
         stage: what it was fitted on.
         liked, not_liked: int64 [n_items], training events of each item that it was fitted on.
         events: what a machine over single events was fitted on besides; None for ``softmax``.
+        context: its context fields.
     """
 
     model_version: str
@@ -46,6 +57,7 @@ class TrainedModel:
     liked: npt.NDArray[np.int64]
     not_liked: npt.NDArray[np.int64]
     events: EventData | None = None
+    context: ContextData = field(default_factory=ContextData)
 
 
 @dataclass(frozen=True)
@@ -98,14 +110,16 @@ def _ranker_tables(model: TrainedModel, learnt: RankerLearnt, catalogue: Catalog
         own, own_bias = own_rows(side, parameters.item_factors, parameters.bias)
     seen = model.liked + model.not_liked
     tables = [_Table(ITEM, items, own_bias, own, seen)]
-    history = parameters.factors[: -parameters.n_items].reshape(-1, parameters.n_items, own.shape[1])
-    for table, field in enumerate(history_fields(model.fit.recipe.settings.decays)):
+    decays = model.fit.recipe.settings.decays
+    history = parameters.history(len(decays)).reshape(-1, parameters.n_items, own.shape[1])
+    for table, name in enumerate(history_fields(decays)):
         count = model.liked if table % 2 else model.not_liked
-        tables.append(_Table(field, items, np.zeros(len(items)), history[table], count))
+        tables.append(_Table(name, items, np.zeros(len(items)), history[table], count))
     if side is not None:
         names = genre_features(catalogue).names
         tables.append(_Table(GENRE, names, side.bias.astype(np.float64), side.factors, (side.x != 0).T @ seen))
-    return tables
+    of_context = parameters.context(len(decays))
+    return tables + _context_tables(model, of_context, np.zeros(len(of_context)))
 
 
 def _event_tables(model: TrainedModel, learnt: EventLearnt, data: EventData, catalogue: Catalogue) -> list[_Table]:
@@ -125,16 +139,32 @@ def _event_tables(model: TrainedModel, learnt: EventLearnt, data: EventData, cat
         tables.append(table(GENRE, names, fields.side_offset, with_genre))
     if fields.n_bag:
         tables.append(table(BAG, items, fields.bag_offset, seen))
+    own = slice(fields.context_offset, fields.bag_offset)
+    return tables + _context_tables(model, factors[own], linear[:-1][own])
+
+
+def _context_tables(
+    model: TrainedModel, factors: npt.NDArray[np.float32], bias: npt.NDArray[np.float64]
+) -> list[_Table]:
+    """One table a context field; its first row is that of the values that it does not list."""
+    fields, tables = model.context.fields, []
+    for name, offset, values in zip(context_names(fields), fields.offsets.tolist(), fields.values, strict=True):
+        own = slice(offset, offset + len(values) + 1)
+        tables.append(_Table(name, [UNSEEN, *values], bias[own], factors[own], model.context.seen[model.stage][own]))
     return tables
 
 
 def _rows(model: TrainedModel, tables: list[_Table], features: dict[str, dict[str, int]]) -> pd.DataFrame:
     """One row per feature, in the columns of ``fm_parameters`` but the run.
 
-    A value that training has not seen stands for nothing: zeros.
+    A value that training has not seen stands for nothing, zeros, unless its field has learnt a row for such values.
     """
     zeros = np.zeros((1, tables[0].factors.shape[1]), np.float32)
-    unseen = [_Table(table.field, [UNSEEN], np.zeros(1), zeros, np.zeros(1, np.int64)) for table in tables]
+    unseen = [
+        _Table(table.field, [UNSEEN], np.zeros(1), zeros, np.zeros(1, np.int64))
+        for table in tables
+        if UNSEEN not in table.values[:1]
+    ]
     return pd.concat(
         [
             pd.DataFrame(

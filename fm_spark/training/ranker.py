@@ -166,9 +166,7 @@ class RankerLearner:
         return validation_metrics(sc, blocks, machine, self._share)
 
 
-def machine_of(
-    parameters: Parameters, decays: tuple[float, ...], context: ContextFields = NO_CONTEXT
-) -> Machine:
+def machine_of(parameters: Parameters, decays: tuple[float, ...], context: ContextFields = NO_CONTEXT) -> Machine:
     """The ranker that the parameters are; views, no copies."""
     n = len(decays)
     of_context = parameters.context(n) if context.n_rows else None

@@ -25,7 +25,8 @@ from fm_spark.tables.store import TableStore
 from fm_spark.training.blocks import EVALUATION, PUBLISH, STAGES, VALIDATION, Block, Slices, pack_slices
 from fm_spark.training.capacity import check_training
 from fm_spark.training.checkpoints import Checkpoints, fingerprint
-from fm_spark.training.event_data import EventData, event_data, find_users, needs_rows, with_rows
+from fm_spark.training.context import ContextInput, context_input, count_context
+from fm_spark.training.event_data import Users, event_data, find_users, needs_rows, with_rows
 from fm_spark.training.event_learner import restore_events
 from fm_spark.training.features import genre_features
 from fm_spark.training.fits import make_fits
@@ -86,22 +87,24 @@ def train(store: TableStore, config: Config) -> TrainResult:
     if config.train.loss == "softmax":  # the planner does not know the other machines
         check_training(store.spark, config, size, catalogue)
     side = genre_features(catalogue).x if config.train.genres and any(catalogue.genres) else None
-    own = fingerprint(run_id, config, size.digest, catalogue_digest(catalogue), library_versions())
+    asked = context_input(store, config, events, versions)
+    own = fingerprint(run_id, config, size.digest + asked.digest, catalogue_digest(catalogue), library_versions())
     every = (config.train.checkpoint_rounds, config.train.checkpoint_minutes)
     restore = partial(restore_ranker, x=side) if config.train.loss == "softmax" else restore_events
     checkpoints = Checkpoints(store, run_id, own, every, restore)
     users = find_users(events) if needs_rows(config.train) else None
-    slices = _slices(store, config, with_rows(events, users) if users else events, catalogue, size)
+    slices = _slices(store, config, asked, users, catalogue, size)
     try:
         counts = stage_counts(slices, catalogue.n_items)
         share = min(1.0, config.train.validation_users / max(1, size.users))
-        data = TrainingData(slices, counts.liked, side, share)
+        data = TrainingData(slices, counts.liked, side, share, None, count_context(slices, asked.fields))
         if config.train.loss != "softmax":
-            data = replace(data, events=event_data(config.train, slices, users, side, counts.seen()))
+            of_events = event_data(config.train, slices, users, side, counts.seen(), asked.fields.n_rows)
+            data = replace(data, events=of_events)
         tried, fits = make_fits(store.spark.sparkContext, data, config.train, size, checkpoints)
     finally:
         slices.unpersist()
-    models = _models(run_id, config, fits, counts, data.events)
+    models = _models(run_id, config, fits, counts, data)
     history = [row for f in (*tried, *fits) for row in f.history]
     side_by_side(
         {
@@ -117,12 +120,14 @@ def train(store: TableStore, config: Config) -> TrainResult:
 
 
 def _models(
-    run_id: str, config: Config, fits: list[Fit], counts: StageCounts, events: EventData | None
+    run_id: str, config: Config, fits: list[Fit], counts: StageCounts, data: TrainingData
 ) -> list[TrainedModel]:
     """The machine that is measured and the one that is published; one and the same without ``train.refit``."""
     last = PUBLISH if config.train.refit else EVALUATION
     return [
-        TrainedModel(version, purpose, stage, fit, counts.liked[stage], counts.not_liked[stage], events)
+        TrainedModel(
+            version, purpose, stage, fit, counts.liked[stage], counts.not_liked[stage], data.events, data.context
+        )
         for version, purpose, fit, stage in (
             (f"fm-{run_id}-eval", "evaluation", fits[0], EVALUATION),
             (f"fm-{run_id}", "publish", fits[-1], last),
@@ -155,7 +160,9 @@ def catalogue_digest(catalogue: Catalogue) -> str:
     return hashlib.sha256(json.dumps(list(items)).encode()).hexdigest()[:16]
 
 
-def _slices(store: TableStore, config: Config, events: DataFrame, catalogue: Catalogue, size: DataSize) -> Slices:
+def _slices(
+    store: TableStore, config: Config, asked: ContextInput, users: Users | None, catalogue: Catalogue, size: DataSize
+) -> Slices:
     blocks = block_count(config.train, size)
     rounds = round_count(config.train, size, blocks)
     what = f"{size.events} events" if config.train.loss in POINTWISE else f"{size.positives} positive events"
@@ -163,7 +170,8 @@ def _slices(store: TableStore, config: Config, events: DataFrame, catalogue: Cat
     partitions = max(1, min(blocks, 2 * store.spark.sparkContext.defaultParallelism))
     cut = (config.train.validation_fraction, config.events.min_positives)
     values = config.train.loss == "squared"
-    return pack_slices(events, catalogue.feature_to_item, blocks, rounds, partitions, cut, values)
+    events = with_rows(asked.events, users) if users else asked.events
+    return pack_slices(events, catalogue.feature_to_item, blocks, rounds, partitions, cut, values, asked.fields)
 
 
 def stage_counts(slices: Slices, n_items: int) -> StageCounts:

@@ -46,7 +46,7 @@ class TrainingData:
     side: sparse.csr_matrix | None
     validation_share: float
     events: EventData | None = None
-    context: ContextData = ContextData()
+    context: ContextData = field(default_factory=ContextData)
 
 
 @dataclass(frozen=True)
