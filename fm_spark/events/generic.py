@@ -23,7 +23,7 @@ def events_source(spark: SparkSession, layout: GenericLayout, config: InputConfi
     Raises:
         InputError: empty file, missing column, or a table that cannot be read.
     """
-    return _source(spark, layout, _event_columns(config), {raw: f"input.{raw}_column" for raw in _RAW}, config)
+    return rows_source(spark, layout, _event_columns(config), {raw: f"input.{raw}_column" for raw in _RAW}, config)
 
 
 def events_shape(source: Source, config: InputConfig) -> EventShape:
@@ -54,7 +54,7 @@ def items_source(spark: SparkSession, config: InputConfig) -> Source | None:
         raw: column for raw, column in optional.items() if column
     }
     keys = {"item": "input.items_id_column"} | {raw: f"input.items_{raw}_column" for raw in ("title", "genres", "year")}
-    return _source(spark, layout, columns, keys, config)
+    return rows_source(spark, layout, columns, keys, config)
 
 
 def items_shape(raw: DataFrame, integer: bool) -> DataFrame:
@@ -88,9 +88,17 @@ def _event_columns(config: InputConfig) -> dict[str, str]:
     return {raw: column for raw, column in named.items() if column}
 
 
-def _source(
+def rows_source(
     spark: SparkSession, layout: GenericLayout, columns: Mapping[str, str], keys: Mapping[str, str], config: InputConfig
 ) -> Source:
+    """Rows of a CSV, Parquet or Delta.
+
+    Args:
+        columns: raw column to make -> column of the file; keys: raw column -> key that names it, for messages.
+
+    Raises:
+        InputError: empty file, missing column, or a table that cannot be read.
+    """
     if layout.format == "csv":
         return csv_source(spark, layout.entries, columns, config.delimiter, keys)
     name = layout.entries[0].shown
