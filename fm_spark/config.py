@@ -57,6 +57,7 @@ class InputConfig:
     items_title_column: str
     items_genres_column: str
     items_year_column: str
+    item_columns: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,8 @@ class TrainConfig:
     user: bool | Auto
     bag: bool | Auto
     genres: bool
+    year: bool
+    tags: bool
     average_from: int | Auto = _limits(least=0)
     init_std: float = _limits(above=0.0)
     local_steps: str = _limits(choices=("on", "off"))

@@ -88,7 +88,11 @@ VOCABULARY = Contract(
     "vocabulary",
     "(field, value) <-> feature index; rows are only ever added, so an index means the same in every model",
     (
-        Column("field", "string", "item, genre, history_liked_<decay>, history_not_liked_<decay>, user, bag"),
+        Column(
+            "field",
+            "string",
+            "item, genre, year, tag, item:<column>, history_liked_<decay>, history_not_liked_<decay>, user, bag",
+        ),
         Column("value", "string", "the value as text; __unseen__ stands for every value that is not listed"),
         Column("feature", "int", "feature index, dense from 0"),
         Column("run_id", "string", "the run that added the row"),
@@ -109,6 +113,12 @@ ITEMS = Contract(
         Column("tags", "array<string>", "distinct tags given by users, lower case, most given first; empty when none"),
         Column("item_feature", "int", "feature index of the item (field item of the vocabulary)"),
         Column("count", "bigint", "events of the item, all splits"),
+        Column(
+            "attributes",
+            "map<string, array<string>>",
+            "values of the columns in input.item_columns, numbers as deciles, __unseen__ for what is not known; under "
+            "__tags__, with train.tags, the tags given before the test starts",
+        ),
         RUN_ID,
     ),
     key=("item_id",),

@@ -27,7 +27,7 @@ from fm_spark.training.capacity import check_training
 from fm_spark.training.checkpoints import Checkpoints, fingerprint
 from fm_spark.training.event_data import EventData, event_data, find_users, needs_rows, with_rows
 from fm_spark.training.event_learner import restore_events
-from fm_spark.training.features import genre_features
+from fm_spark.training.features import item_features, side_fields
 from fm_spark.training.fits import make_fits
 from fm_spark.training.models import TrainedModel, library_versions, save_models
 from fm_spark.training.ranker import restore_ranker
@@ -85,7 +85,8 @@ def train(store: TableStore, config: Config) -> TrainResult:
         raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")
     if config.train.loss == "softmax":  # the planner does not know the other machines
         check_training(store.spark, config, size, catalogue)
-    side = genre_features(catalogue).x if config.train.genres and any(catalogue.genres) else None
+    fields = side_fields(config.train, catalogue)
+    side = item_features(catalogue, fields).x if fields else None
     own = fingerprint(run_id, config, size.digest, catalogue_digest(catalogue), library_versions())
     every = (config.train.checkpoint_rounds, config.train.checkpoint_minutes)
     restore = partial(restore_ranker, x=side) if config.train.loss == "softmax" else restore_events
@@ -150,9 +151,10 @@ def data_size(events: DataFrame) -> DataSize:
 
 
 def catalogue_digest(catalogue: Catalogue) -> str:
-    """First 16 hex digits of a sha256 of the items: ids, features and genres, in order."""
-    items = zip(catalogue.item_id.tolist(), catalogue.feature.tolist(), catalogue.genres, strict=True)
-    return hashlib.sha256(json.dumps(list(items)).encode()).hexdigest()[:16]
+    """First 16 hex digits of a sha256 of the items: ids, features and what side features follow from, in order."""
+    ids, features = catalogue.item_id.tolist(), catalogue.feature.tolist()
+    items = zip(ids, features, catalogue.genres, catalogue.year, catalogue.attributes, strict=True)
+    return hashlib.sha256(json.dumps(list(items), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _slices(store: TableStore, config: Config, events: DataFrame, catalogue: Catalogue, size: DataSize) -> Slices:
