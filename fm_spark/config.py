@@ -57,6 +57,7 @@ class InputConfig:
     items_title_column: str
     items_genres_column: str
     items_year_column: str
+    item_columns: list[str]
     users_path: str
     users_id_column: str
     user_columns: list[str]
@@ -100,6 +101,8 @@ class TrainConfig:
     user: bool | Auto
     bag: bool | Auto
     genres: bool
+    year: bool
+    tags: bool
     time: list[str] = _limits(choices=("hour_of_week", "days_since_first", "calendar"))
     average_from: int | Auto = _limits(least=0)
     init_std: float = _limits(above=0.0)

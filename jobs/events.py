@@ -39,7 +39,7 @@ def run(spark: SparkSession, config: Config) -> EventsResult:
     store.check_writable()
     run_id = started_run_id(config)
     own = F.lit(run_id).alias("run_id")
-    with derived(read_input(spark, config.input), config.events) as made:
+    with derived(read_input(spark, config.input), config.events, config.train.tags) as made:
         vocabulary = extend_vocabulary(store, field_values(made.items), run_id)
         items = encode_items(made.items, vocabulary).select("*", own).persist()
         events = encode_events(made.events, items).select("*", own)

@@ -26,9 +26,9 @@ class FmMachine(NamedTuple):
     the query side are the same for all items of a user, and are only part of predictions.
 
     Attributes:
-        fields: rows of users, items, genres, context and bag; a field that is switched off has none.
-        side: genres of the items as rows of the parameters.
-        item_factors: float32 [n_items, k], the items' rows plus those of their genres.
+        fields: rows of users, items, side features, context and bag; a field that is switched off has none.
+        side: side features of the items as rows of the parameters.
+        item_factors: float32 [n_items, k], the items' rows plus those of their side features.
         item_bias: float32 [n_items], linear weights and the pairs among an item's own features.
         users: ids of the users in ascending order, [fields.n_users]; user j has row j.
         limits: least and greatest rating of the training part, for ``squared``.
@@ -57,7 +57,7 @@ def assemble(
     loss: str,
     parameters: FmParameters,
     fields: Fields,
-    genres: sparse.csr_matrix | None,
+    side: sparse.csr_matrix | None,
     users: Ids,
     limits: tuple[float, float] | None = None,
     context: ContextFields = NO_CONTEXT,
@@ -65,24 +65,24 @@ def assemble(
     """Composes the item vectors (:mod:`fm_spark.core.side`).
 
     Args:
-        genres: float32 CSR [n_items, n_side]; None for none.
+        side: float32 CSR [n_items, n_side], side features of the items; None for none.
     """
     items = slice(fields.item_offset, fields.side_offset)
     factors, bias = parameters.factors[items], parameters.linear[:-1][items].astype(np.float64)
-    if genres is not None:
+    if side is not None:
         of_side = slice(fields.side_offset, fields.context_offset)
-        learnt = SideFeatures(genres, parameters.factors[of_side], parameters.linear[:-1][of_side])
+        learnt = SideFeatures(side, parameters.factors[of_side], parameters.linear[:-1][of_side])
         factors, bias = compose(learnt, factors, bias)
-    side = side_rows(genres, fields)
-    return FmMachine(loss, parameters, fields, side, factors, bias.astype(np.float32), users, limits, context)
+    rows = side_rows(side, fields)
+    return FmMachine(loss, parameters, fields, rows, factors, bias.astype(np.float32), users, limits, context)
 
 
-def side_rows(genres: sparse.csr_matrix | None, fields: Fields) -> Features:
-    """Genres of the items (float32 CSR [n_items, n_side], None for none) as rows of the parameters."""
-    if genres is None:
+def side_rows(side: sparse.csr_matrix | None, fields: Fields) -> Features:
+    """Side features of the items (float32 CSR [n_items, n_side], None for none) as rows of the parameters."""
+    if side is None:
         return no_features(fields.n_items)
-    rows = (genres.indices + fields.side_offset).astype(np.int32)
-    return Features(genres.indptr.astype(np.int64), rows, genres.data.astype(np.float32))
+    rows = (side.indices + fields.side_offset).astype(np.int32)
+    return Features(side.indptr.astype(np.int64), rows, side.data.astype(np.float32))
 
 
 def user_rows(machine: FmMachine, ids: Ids) -> Rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -11,6 +11,7 @@ from pyspark.sql import types as T
 
 from fm_spark.config import InputConfig
 from fm_spark.errors import InputError
+from fm_spark.events.attributes import Attribute, raw_columns
 from fm_spark.events.layouts import KNOWN, GenericLayout, find_entries, generic_layout
 from fm_spark.events.parsing import genre_names, is_empty, split_genres, whole_number
 from fm_spark.events.rows import EventShape, integer_ids
@@ -37,13 +38,20 @@ def events_shape(source: Source, config: InputConfig) -> EventShape:
     return EventShape(_event_columns(config), ids, config.time_unit, value_range if config.value_column else None)
 
 
-def items_source(spark: SparkSession, config: InputConfig) -> Source | None:
+def items_source(spark: SparkSession, config: InputConfig, attributes: Sequence[Attribute] = ()) -> Source | None:
     """The items, raw columns ``item, title`` and, when configured, ``genres, year``; None without ``items_path``.
+
+    Args:
+        attributes: further columns of the file.
 
     Raises:
         InputError: nothing there, unknown format, empty file or missing column.
     """
     if not config.items_path:
+        if attributes:
+            raise InputError(
+                f"input.item_columns = {config.item_columns} needs a file of items; give its path as input.items_path"
+            )
         return None
     entries = find_entries(spark, config.items_path, "input.items_path")
     layout = generic_layout(spark, entries, None)
@@ -54,6 +62,8 @@ def items_source(spark: SparkSession, config: InputConfig) -> Source | None:
         raw: column for raw, column in optional.items() if column
     }
     keys = {"item": "input.items_id_column"} | {raw: f"input.items_{raw}_column" for raw in ("title", "genres", "year")}
+    further = raw_columns(attributes)
+    columns, keys = columns | further, keys | dict.fromkeys(further, "input.item_columns")
     return rows_source(spark, layout, columns, keys, config)
 
 

@@ -91,8 +91,8 @@ VOCABULARY = Contract(
         Column(
             "field",
             "string",
-            "item, genre, history_liked_<decay>, history_not_liked_<decay>, user, bag, hour_of_week, days_since_first, "
-            "calendar, user:<column>",
+            "item, genre, year, tag, item:<column>, history_liked_<decay>, history_not_liked_<decay>, user, bag, "
+            "hour_of_week, days_since_first, calendar, user:<column>",
         ),
         Column("value", "string", "the value as text; __unseen__ stands for every value that is not listed"),
         Column("feature", "int", "feature index, dense from 0"),
@@ -114,6 +114,12 @@ ITEMS = Contract(
         Column("tags", "array<string>", "distinct tags given by users, lower case, most given first; empty when none"),
         Column("item_feature", "int", "feature index of the item (field item of the vocabulary)"),
         Column("count", "bigint", "events of the item, all splits"),
+        Column(
+            "attributes",
+            "map<string, array<string>>",
+            "values of the columns in input.item_columns, numbers as deciles, __unseen__ for what is not known; under "
+            "__tags__, with train.tags, the tags given before the test starts",
+        ),
         RUN_ID,
     ),
     key=("item_id",),

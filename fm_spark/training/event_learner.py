@@ -152,13 +152,13 @@ class EventLearner:
         self._data, self._share, self._context = data, share, context or ContextData()
         self._strategy = EventLocalSteps() if config.local_steps == "on" else EventGradients()
         cumulative = make_sampler(liked, config.negatives_power).cumulative
-        self._items = ItemTable(data.fields.item_offset, side_rows(data.genres, data.fields), cumulative)
+        self._items = ItemTable(data.fields.item_offset, side_rows(data.side, data.fields), cumulative)
 
     def start(self) -> EventLearnt:
         """Random factors, zeros for users, items and context rows without events, w0 that predicts the mean."""
         fields, config = self._data.fields, self._config
         parameters = init_fm(fields, config.k, config.init_std, self._first_w0(), config.seed)
-        # without training events a row's genres, or nothing, must speak for it
+        # without training events a row's side features, or nothing, must speak for it
         parameters.factors[: fields.n_users][self._data.events_of_users(self._stage) == 0] = 0.0
         parameters.factors[fields.item_offset : fields.side_offset][self._data.seen[self._stage] == 0] = 0.0
         if fields.n_context:
@@ -205,7 +205,7 @@ class EventLearner:
         totals = data.totals[self._stage]
         limits = (totals.least, totals.greatest)
         context = self._context.fields
-        return assemble(self._rates.loss, parameters, data.fields, data.genres, places, limits, context)
+        return assemble(self._rates.loss, parameters, data.fields, data.side, places, limits, context)
 
     def _first_w0(self) -> float:
         totals = self._data.totals[self._stage]

@@ -28,7 +28,7 @@ from fm_spark.training.checkpoints import Checkpoints, fingerprint
 from fm_spark.training.context import ContextInput, context_input, count_context
 from fm_spark.training.event_data import Users, event_data, find_users, needs_rows, with_rows
 from fm_spark.training.event_learner import restore_events
-from fm_spark.training.features import genre_features
+from fm_spark.training.features import item_features, side_fields
 from fm_spark.training.fits import make_fits
 from fm_spark.training.models import TrainedModel, library_versions, save_models
 from fm_spark.training.ranker import restore_ranker
@@ -86,7 +86,8 @@ def train(store: TableStore, config: Config) -> TrainResult:
         raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")
     if config.train.loss == "softmax":  # the planner does not know the other machines
         check_training(store.spark, config, size, catalogue)
-    side = genre_features(catalogue).x if config.train.genres and any(catalogue.genres) else None
+    fields = side_fields(config.train, catalogue)
+    side = item_features(catalogue, fields).x if fields else None
     asked = context_input(store, config, events, versions)
     own = fingerprint(run_id, config, size.digest + asked.digest, catalogue_digest(catalogue), library_versions())
     every = (config.train.checkpoint_rounds, config.train.checkpoint_minutes)
@@ -155,9 +156,10 @@ def data_size(events: DataFrame) -> DataSize:
 
 
 def catalogue_digest(catalogue: Catalogue) -> str:
-    """First 16 hex digits of a sha256 of the items: ids, features and genres, in order."""
-    items = zip(catalogue.item_id.tolist(), catalogue.feature.tolist(), catalogue.genres, strict=True)
-    return hashlib.sha256(json.dumps(list(items)).encode()).hexdigest()[:16]
+    """First 16 hex digits of a sha256 of the items: ids, features and what side features follow from, in order."""
+    ids, features = catalogue.item_id.tolist(), catalogue.feature.tolist()
+    items = zip(ids, features, catalogue.genres, catalogue.year, catalogue.attributes, strict=True)
+    return hashlib.sha256(json.dumps(list(items), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _slices(

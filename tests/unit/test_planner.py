@@ -249,4 +249,5 @@ def _catalogue():  # type: ignore[no-untyped-def]
 
     ids = np.arange(4)
     titles = np.array(list("abcd"), dtype=object)
-    return Catalogue(ids, titles, [["x"], ["x", "y"], [], []], np.array([70, 20, 10, 0]), ids, ids)
+    genres: list[list[str]] = [["x"], ["x", "y"], [], []]
+    return Catalogue(ids, titles, genres, np.array([70, 20, 10, 0]), ids, ids, [None] * 4, [{}] * 4)
