@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -13,11 +13,12 @@ from pyspark.sql import types as T
 from fm_spark.config import InputConfig
 from fm_spark.events import generic, movielens
 from fm_spark.events.attributes import Attribute, parse_attributes, typed_attributes, with_attributes
-from fm_spark.events.layouts import MovieLensLayout, find_layout
+from fm_spark.events.layouts import GenericLayout, MovieLensLayout, find_layout
 from fm_spark.events.parsing import instant
 from fm_spark.events.quality import MAX_EXAMPLES, Finding
 from fm_spark.events.rows import Checked, checked_events, refuse
 from fm_spark.events.sources import MALFORMED, PROBLEM, Source
+from fm_spark.events.users import read_users
 from fm_spark.parallel import side_by_side
 
 _VALUES = "_values"
@@ -35,6 +36,7 @@ class RawInput:
         tags: user_id, item_id, tag, time (null when unreadable), one row a tag that a user gave; None without them.
         rated: whether the input has values; without them every event is a positive one.
         rows_read: rows of events, bad ones included.
+        users: user_id, attributes; one row a user of the users' file; None without ``input.user_columns``.
     """
 
     source: str
@@ -45,6 +47,7 @@ class RawInput:
     rated: bool
     rows_read: int
     findings: list[Finding]
+    users: DataFrame | None = None
 
 
 def read_input(spark: SparkSession, config: InputConfig) -> RawInput:
@@ -55,7 +58,15 @@ def read_input(spark: SparkSession, config: InputConfig) -> RawInput:
     """
     layout = find_layout(spark, config)
     if isinstance(layout, MovieLensLayout):
-        return _read_movielens(spark, layout, config)
+        raw = _read_movielens(spark, layout, config)
+    else:
+        raw = _read_generic(spark, layout, config)
+    whole_ids = isinstance(raw.events.schema["user_id"].dataType, T.LongType)
+    users = read_users(spark, layout, config, whole_ids)
+    return replace(raw, users=users.rows, findings=[*raw.findings, *users.findings])
+
+
+def _read_generic(spark: SparkSession, layout: GenericLayout, config: InputConfig) -> RawInput:
     attributes = parse_attributes(config.item_columns, "input.item_columns", config.items_id_column)
     items_file = generic.items_source(spark, config, attributes)
     source = generic.events_source(spark, layout, config)
