@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -57,26 +58,26 @@ def users_file() -> str:
 
 @pytest.fixture(scope="module")
 def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A softmax run with every field, through all jobs but the clusters."""
-    return finished(spark, tmp_path_factory.mktemp("context"), "train.loss='softmax'")
+    """A softmax run with every field, up to its lists."""
+    return finished(spark, tmp_path_factory.mktemp("context"), "softmax", recommend)
 
 
 @pytest.fixture(scope="module")
 def rated(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """The same with a rating model."""
-    return finished(spark, tmp_path_factory.mktemp("context"), "train.loss='squared'")
+    """The same with a rating model, up to its metrics."""
+    return finished(spark, tmp_path_factory.mktemp("context"), "squared", evaluate)
 
 
-def finished(spark: SparkSession, folder: Path, loss: str) -> Config:
+def finished(spark: SparkSession, folder: Path, loss: str, last: ModuleType) -> Config:
     write(folder / "users.csv", users_file())
     keys = [
         f"input.path='{csv_folder(folder / 'in', ratings())}'", f"input.users_path='{folder / 'users.csv'}'",
         "input.users_id_column='uid'", "input.user_columns=['color:categorical', 'tastes:multi', 'age:numeric']",
         "train.time=['calendar', 'hour_of_week', 'days_since_first']", "train.k=4", "train.epochs=2",
-        f"tables.root='{folder / 'tables'}'", "run.id='r'", "recommend.n=5", loss,
+        f"tables.root='{folder / 'tables'}'", "run.id='r'", "recommend.n=5", f"train.loss='{loss}'",
     ]  # fmt: skip
     config = load_config(overrides=keys)
-    for job in (events, train, evaluate, recommend):
+    for job in (events, train, last):
         job.run(spark, config)
     return config
 
