@@ -83,8 +83,7 @@ def train(store: TableStore, config: Config) -> TrainResult:
     size = data_size(events)
     if size.positives == 0:
         raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")
-    if config.train.loss == "softmax":  # the planner does not know the other machines
-        check_training(store.spark, config, size, catalogue)
+    check_training(store.spark, config, size, catalogue)
     fields = side_fields(config.train, catalogue)
     side = item_features(catalogue, fields).x if fields else None
     own = fingerprint(run_id, config, size.digest, catalogue_digest(catalogue), library_versions())
@@ -162,7 +161,7 @@ def _slices(store: TableStore, config: Config, events: DataFrame, catalogue: Cat
     rounds = round_count(config.train, size, blocks)
     what = f"{size.events} events" if config.train.loss in POINTWISE else f"{size.positives} positive events"
     log.info("%s of %d users in %d blocks, %d rounds an epoch", what, size.users, blocks, rounds)
-    partitions = max(1, min(blocks, 2 * store.spark.sparkContext.defaultParallelism))
+    partitions = max(1, min(blocks, store.spark.sparkContext.defaultParallelism))
     cut = (config.train.validation_fraction, config.events.min_positives)
     values = config.train.loss == "squared"
     return pack_slices(events, catalogue.feature_to_item, blocks, rounds, partitions, cut, values)
