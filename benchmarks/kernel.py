@@ -22,7 +22,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ[
 
 import numpy as np
 
-from fm_spark.core import planner
+from fm_spark.core import planner, ranker_cost
 from fm_spark.core.combine import Accumulator, adaptive_sum, merge, on_grid
 from fm_spark.core.gradient import Settings, Workspace, make_sampler
 from fm_spark.core.local_steps import Move, run_block
@@ -48,10 +48,10 @@ def main() -> None:
     scan_factor = (wide.history - narrow.history) / factors / scanned
     print(f"{'per':<44}{'seconds':>10}{'in planner':>12}")
     for name, measured, used in (
-        ("positive x negative", wide.softmax / pairs - a.k * product, planner.SECONDS_PER_PAIR),
-        ("positive x negative x k", product, planner.SECONDS_PER_PRODUCT),
-        ("event scanned", wide.history / scanned - a.k * scan_factor, planner.SECONDS_PER_SCAN),
-        ("event scanned x k", scan_factor, planner.SECONDS_PER_SCAN_FACTOR),
+        ("positive x negative", wide.softmax / pairs - a.k * product, ranker_cost.SECONDS_PER_PAIR),
+        ("positive x negative x k", product, ranker_cost.SECONDS_PER_PRODUCT),
+        ("event scanned", wide.history / scanned - a.k * scan_factor, ranker_cost.SECONDS_PER_SCAN),
+        ("event scanned x k", scan_factor, ranker_cost.SECONDS_PER_SCAN_FACTOR),
         ("row that a block touched x k, to the grid", wide.grid / (wide.rows * a.k), planner.SECONDS_PER_GRID),
         ("row that is added in the task x k", wide.add / (wide.rows * a.k), planner.SECONDS_PER_ADD),
         ("row that is applied x k", wide.step / (wide.rows * a.k), planner.SECONDS_PER_STEP),
@@ -91,7 +91,7 @@ def _measure(a: argparse.Namespace, k: int) -> Measured:
     events, positives = len(sequences.item), int(sequences.liked.sum())
     length = np.diff(sequences.ptr).astype(float)
     mean_seen = float(np.square(length).sum() / length.sum())
-    scanned = sum(planner.scanned_events(d, events, positives, mean_seen, settings.chunk_size) for d in DECAYS)
+    scanned = sum(ranker_cost.scanned_events(d, events, positives, mean_seen, settings.chunk_size) for d in DECAYS)
     block, move = _block(parameters, sequences, settings, count)
     softmax = _softmax(k, a.items, a.negatives, a.batch) * positives / a.batch
     one = on_grid(move, parameters)

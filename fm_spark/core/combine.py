@@ -24,6 +24,8 @@ STATE_GRID = 2.0**32
 LOSS_GRID = 2.0**20
 # A displacement of one block above this is divergence; the sum over 2,000 blocks still fits into 32 bits.
 LARGEST_MOVE = 16.0
+# A bias is in units of log-odds and starts near its best value, the item's log popularity.
+BIAS_REACH = 0.2
 
 
 class RowSum(NamedTuple):
@@ -178,7 +180,7 @@ class Accumulator:
 
 
 def _dense(n_rows: int, width: int, dtype: npt.DTypeLike) -> RowSum:
-    """Zeros for every row of an array; ``rows`` is not used."""
+    """Zeros for every row of an array; ``rows`` is empty."""
     nothing = np.zeros(n_rows, np.int64)
     move: npt.NDArray[np.int32] = np.zeros((n_rows, width), dtype)
     return RowSum(np.empty(0, np.int32), move, nothing, nothing.copy(), np.zeros(n_rows, np.int32))
@@ -208,21 +210,31 @@ def _taken(total: RowSum) -> RowSum:
 
 
 def _merge_rows(a: RowSum, b: RowSum) -> RowSum:
-    rows = np.union1d(a.rows, b.rows).astype(np.int32)
-    out = RowSum(
-        rows,
-        np.zeros((len(rows), a.move.shape[1]), a.move.dtype),
-        np.zeros(len(rows), np.int64),
-        np.zeros(len(rows), np.int64),
-        np.zeros(len(rows), np.int32),
-    )
-    for part in (a, b):
-        at = np.searchsorted(rows, part.rows)
-        out.move[at] += part.move
-        out.state[at] += part.state
-        out.root[at] += part.root
-        out.blocks[at] += part.blocks
+    at_a, at_b = np.empty(len(a.rows), np.int32), np.empty(len(b.rows), np.int32)
+    rows = np.empty(len(a.rows) + len(b.rows), np.int32)
+    n = _union(a.rows, b.rows, rows, at_a, at_b)
+    out = _dense(n, a.move.shape[1], a.move.dtype)._replace(rows=rows[:n])
+    for at, part in ((at_a, a), (at_b, b)):
+        _add_rows(at, *part[1:], *out[1:])
     return out
+
+
+@njit(cache=True, nogil=True)
+def _union(a, b, rows, at_a, at_b):  # type: ignore[no-untyped-def]
+    """Writes the union of two ascending lists and where each one's numbers are in it; returns its length."""
+    i = j = n = 0
+    while i < len(a) or j < len(b):
+        from_a = j == len(b) or (i < len(a) and a[i] <= b[j])
+        from_b = i == len(a) or (j < len(b) and b[j] <= a[i])
+        rows[n] = a[i] if from_a else b[j]
+        if from_a:
+            at_a[i] = n
+            i += 1
+        if from_b:
+            at_b[j] = n
+            j += 1
+        n += 1
+    return n
 
 
 def adaptive_sum(
@@ -235,12 +247,13 @@ def adaptive_sum(
     together. One block alone is sequential SGD, and is taken as it is.
 
     Args:
-        n_blocks: blocks of the round; with more than one the move of a factor row is bounded.
-        trust_region: the bound, as a share of max(norm of the row, root mean square of the row norms of its table);
-            0 sets none. Biases are free.
+        n_blocks: blocks of the round; with more than one the moves are bounded.
+        trust_region: the bound of a factor row, as a share of max(norm of the row, root mean square of the row norms
+            of its table); 0 sets none. A bias moves by at most BIAS_REACH.
         context: rows of each context field; each is a table of its own.
     """
     reach: Floats | None = None
+    bias_reach: Floats | None = None
     if n_blocks > 1 and trust_region > 0.0:
         norms = np.linalg.norm(parameters.factors, axis=1)
         edges = _table_edges(parameters, context)
@@ -248,8 +261,9 @@ def adaptive_sum(
         rows = total.factors.rows
         own = table_rms[np.searchsorted(edges, rows, side="right") - 1]
         reach = trust_region * np.maximum(norms[rows], own)
+        bias_reach = np.full(len(total.bias.rows), BIAS_REACH, np.float32)
     _apply(total.factors, parameters.factors, parameters.factors_state, reach)
-    _apply(total.bias, parameters.bias.reshape(-1, 1), parameters.bias_state, None)
+    _apply(total.bias, parameters.bias.reshape(-1, 1), parameters.bias_state, bias_reach)
 
 
 def _table_edges(parameters: Parameters, context: tuple[int, ...]) -> npt.NDArray[np.int64]:

@@ -92,14 +92,14 @@ def score(parameters, events, side, item_offset, e, b, c):  # type: ignore[no-un
 
 @njit(cache=True, nogil=True, fastmath=True)
 def predict(parameters: FmParameters, events: Events, side: Features, item_offset: int, out: Floats) -> None:
-    """Writes y of every event to ``out`` (float32 [n_events]).
+    """Writes y of every event to ``out`` ([n_events]), in the precision of the parameters.
 
     Args:
         side: static features of the items, n = n_items.
         item_offset: row of item 0.
     """
-    k = parameters.factors.shape[1]
-    b, c = np.empty(k, np.float32), np.empty(k, np.float32)
+    factors = parameters.factors
+    b, c = np.empty(factors.shape[1], factors.dtype), np.empty(factors.shape[1], factors.dtype)
     w0 = parameters.linear[-1]
     for u in range(len(events.ptr) - 1):
         bag_vector(parameters.factors, events.bag, u, b)

@@ -12,7 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fm_spark.core.planner import Plan
+from fm_spark.core.event_cost import EventWorkload
+from fm_spark.core.planner import Plan, Workload
+from fm_spark.core.ranker_cost import RankerWorkload
 from fm_spark.training.advice import Advice
 from fm_spark.training.capacity import gib
 from fm_spark.training.planning import Counts
@@ -80,14 +82,25 @@ def setting_rows(made: Plan) -> list[Row]:
     w = made.workload
     return [
         ("train.k", f"{w.k}", ""),
-        ("train.decays", ", ".join(f"{d:g}" for d in w.decays), "validation may choose others"),
-        ("train.batch_size", f"{w.batch_size:,}", "validation may choose others"),
-        ("train.negatives", f"{w.negatives}", ""),
+        *_own_rows(w),
         ("train.blocks", f"{w.blocks}", ""),
         ("train.rounds", f"{w.rounds}", "an epoch"),
         ("tasks of a round", f"{w.tasks}", f"on {w.executors} x {w.cores} cores"),
         ("machines fitted", f"{w.fits}", "candidates, evaluation, publish"),
     ]
+
+
+def _own_rows(w: Workload) -> list[Row]:
+    if isinstance(w, RankerWorkload):
+        return [
+            ("train.decays", ", ".join(f"{d:g}" for d in w.decays), "validation may choose others"),
+            ("train.batch_size", f"{w.batch_size:,}", "validation may choose others"),
+            ("train.negatives", f"{w.negatives}", ""),
+        ]
+    if isinstance(w, EventWorkload):
+        fields = [name for name in ("user", "bag") if getattr(w, name)]
+        return [("train.loss", w.loss, f"item, {', '.join(fields)}" if fields else "item")]
+    return []
 
 
 def byte_rows(made: Plan) -> list[Row]:
@@ -96,11 +109,15 @@ def byte_rows(made: Plan) -> list[Row]:
     return [
         ("features", f"{made.n_features:,}", ""),
         ("parameters", f"{made.n_parameters:,}", ""),
-        ("broadcast a round", gib(t.broadcast), "parameters and their AdaGrad state"),
+        ("broadcast a round", gib(t.broadcast), _broadcast(w)),
         ("returned by a task", gib(t.task), f"{made.rows:,} touched rows"),
         ("aggregated a round", gib(t.aggregated), f"by {w.tasks} tasks"),
         ("packed events", gib(made.memory.cached), "cached, over all executors"),
     ]
+
+
+def _broadcast(w: Workload) -> str:
+    return "parameters and their AdaGrad state" if isinstance(w, RankerWorkload) else "parameters"
 
 
 def memory_rows(made: Plan) -> list[Row]:

@@ -39,7 +39,7 @@ def recommended(made: Plan, local: bool) -> list[Advice]:
         Advice(
             "spark.default.parallelism",
             str(w.executors * w.cores),
-            f"a round has twice as many tasks (here {w.tasks}), and every task returns its rows",
+            f"a round has as many tasks (here {w.tasks}), and every task returns its rows",
         ),
         Advice(
             "spark.sql.shuffle.partitions",

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from pyspark.sql import SparkSession
 
 from fm_spark.config import Config
-from fm_spark.core.planner import BASE_WORKER, MIB, Plan, plan
+from fm_spark.core.event_cost import EventWorkload
+from fm_spark.core.planner import BASE_WORKER, MIB, Plan, Workload, plan
 from fm_spark.errors import CapacityError
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.training.planning import cluster_of, counts_of_tables, plan_training
@@ -85,9 +86,15 @@ def shortfall(made: Plan, limits: Limits) -> str:
     fits = next((k for k in smaller if next(_short(plan(replace(w, k=k), made.counts), limits), None) is None), None)
     cures = [f"train.k <= {fits}" if fits else "", short.cure]
     return (
-        f"train.k = {w.k} with {w.items:,} items needs {gib(short.needed)} {short.what}, {short.source} is "
+        f"train.k = {w.k} with {_who(w)} needs {gib(short.needed)} {short.what}, {short.source} is "
         f"{gib(short.limit or 0)}; use {' or '.join(filter(None, cures))}"
     )
+
+
+def _who(w: Workload) -> str:
+    if isinstance(w, EventWorkload) and w.user:
+        return f"{w.users:,} users and {w.items:,} items"
+    return f"{w.items:,} items"
 
 
 def _short(made: Plan, limits: Limits) -> Iterator[_Need]:

@@ -17,14 +17,8 @@ def find_counts(store: TableStore, config: Config) -> Counts:
     """Counts of ``[plan]``, the rest from the tables.
 
     Raises:
-        ConfigError: a count is neither given nor in a table, more events are liked than there are, or the loss is
-            one that the planner does not know.
+        ConfigError: a count is neither given nor in a table, or more events are liked than there are.
     """
-    if config.train.loss != "softmax":
-        raise ConfigError(
-            f"train.loss = {config.train.loss!r}: only the cost of 'softmax' can be planned; train without a plan, "
-            "or give --set train.loss=softmax"
-        )
     missing = [name for name in _NEEDED if not getattr(config.plan, name)]
     found = None
     if missing:

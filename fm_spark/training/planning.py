@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pyspark.sql import SparkSession
 
 from fm_spark.config import Config
+from fm_spark.core.event_cost import EventWorkload
 from fm_spark.core.planner import Plan, Workload, plan, zipf_counts
+from fm_spark.core.ranker_cost import RankerWorkload
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.training.features import item_features, side_fields
-from fm_spark.training.resolve import DataSize, block_count, candidates, round_count
+from fm_spark.training.resolve import DataSize, EventRates, block_count, recipes_to_try, round_count
 
 
 @dataclass(frozen=True)
@@ -100,27 +103,33 @@ def described_cluster(config: Config, session: Cluster) -> Cluster:
 
 def plan_training(config: Config, counts: Counts, cluster: Cluster) -> Plan:
     """Plans the fit on all events with the settings that ``auto`` means for these counts."""
+    return plan(workload_of(config, counts, cluster), counts.of_items)
+
+
+def workload_of(config: Config, counts: Counts, cluster: Cluster) -> Workload:
+    """What ``train.loss`` trains on these counts."""
     train, size = config.train, counts.size
-    recipes = candidates(train, size)
-    settings = recipes[0].settings
+    recipes = recipes_to_try(train, size)
     blocks = block_count(train, size)
-    workload = Workload(
-        users=size.users,
-        events=counts.events,
-        positives=counts.positives,
-        items=len(counts.of_items),
-        side_features=counts.side_features,
-        k=train.k,
-        decays=settings.decays,
-        blocks=blocks,
-        rounds=round_count(train, size, blocks),
-        negatives=settings.negatives,
-        negatives_power=train.negatives_power,
-        batch_size=settings.batch_size,
-        chunk_size=settings.chunk_size,
-        fits=len(recipes) + 1 + train.refit,
-        tasks=max(1, min(blocks, 2 * cluster.parallelism)),
-        executors=cluster.executors,
-        cores=cluster.cores,
-    )
-    return plan(workload, counts.of_items)
+    shape: dict[str, Any] = {
+        "users": size.users,
+        "events": counts.events,
+        "positives": counts.positives,
+        "items": len(counts.of_items),
+        "side_features": counts.side_features,
+        "k": train.k,
+        "local_steps": train.local_steps == "on",
+        "blocks": blocks,
+        "rounds": round_count(train, size, blocks),
+        "fits": len(recipes) + 1 + train.refit,
+        "tasks": max(1, min(blocks, cluster.parallelism)),
+        "executors": cluster.executors,
+        "cores": cluster.cores,
+        "negatives_power": train.negatives_power,
+    }
+    settings = recipes[0].settings
+    if isinstance(settings, EventRates):
+        own = {name: getattr(settings, name) for name in ("loss", "user", "bag", "negatives")}
+        return EventWorkload(**shape, **own)
+    own = {name: getattr(settings, name) for name in ("decays", "negatives", "batch_size", "chunk_size")}
+    return RankerWorkload(**shape, **own)

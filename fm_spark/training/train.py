@@ -84,8 +84,7 @@ def train(store: TableStore, config: Config) -> TrainResult:
     size = data_size(events)
     if size.positives == 0:
         raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")
-    if config.train.loss == "softmax":  # the planner does not know the other machines
-        check_training(store.spark, config, size, catalogue)
+    check_training(store.spark, config, size, catalogue)
     fields = side_fields(config.train, catalogue)
     side = item_features(catalogue, fields).x if fields else None
     asked = context_input(store, config, events, versions)
@@ -169,7 +168,7 @@ def _slices(
     rounds = round_count(config.train, size, blocks)
     what = f"{size.events} events" if config.train.loss in POINTWISE else f"{size.positives} positive events"
     log.info("%s of %d users in %d blocks, %d rounds an epoch", what, size.users, blocks, rounds)
-    partitions = max(1, min(blocks, 2 * store.spark.sparkContext.defaultParallelism))
+    partitions = max(1, min(blocks, store.spark.sparkContext.defaultParallelism))
     cut = (config.train.validation_fraction, config.events.min_positives)
     values = config.train.loss == "squared"
     events = with_rows(asked.events, users) if users else asked.events

@@ -10,15 +10,19 @@ import pytest
 from pyspark.sql import SparkSession
 
 from fm_spark.config import Config, load_config
+from fm_spark.core.event_cost import EventWorkload
 from fm_spark.core.gradient import Settings
-from fm_spark.core.planner import Workload, plan
+from fm_spark.core.planner import plan
+from fm_spark.core.ranker_cost import RankerWorkload
 from fm_spark.errors import CapacityError, ConfigError
 from fm_spark.events.catalogue import Catalogue
-from fm_spark.training.blocks import PUBLISH, pack_slices
+from fm_spark.training.blocks import PUBLISH, STAGES, pack_slices
 from fm_spark.training.capacity import check_fits, check_training
+from fm_spark.training.event_data import event_data, find_users, with_rows
+from fm_spark.training.event_learner import EventLearner
 from fm_spark.training.planning import cluster_of, overridden, plan_training
 from fm_spark.training.ranker import RankerLearner
-from fm_spark.training.resolve import DataSize
+from fm_spark.training.resolve import DataSize, event_recipe
 from fm_spark.training.rounds import RoundKey, run_round
 from jobs import plan as plan_job
 
@@ -47,7 +51,7 @@ def test_predicted_bytes_are_those_of_the_history(spark: SparkSession) -> None:
         spark.createDataFrame(rows, schema), np.arange(N_ITEMS, dtype=np.int32), BLOCKS, ROUNDS, TASKS, (0.2, 3)
     )
     settings = Settings((0.5, 0.9), 0.1, 0.05, 0.0, 64, 16, 0.3)
-    w = Workload(
+    w = RankerWorkload(
         users=N_USERS, events=len(rows), positives=int(rows.label.sum()), items=N_ITEMS, side_features=0, k=8,
         decays=settings.decays, blocks=BLOCKS, rounds=ROUNDS, negatives=16, negatives_power=0.5, batch_size=64,
         chunk_size=64, fits=1, tasks=TASKS, executors=1, cores=2,
@@ -65,6 +69,36 @@ def test_predicted_bytes_are_those_of_the_history(spark: SparkSession) -> None:
     for predicted in (plan(w, counts.astype(float)), plan(w)):  # the law of popularity is the planner's own too
         assert predicted.transport.aggregated == pytest.approx(measured, rel=0.2)
         assert predicted.transport.broadcast == pytest.approx(records[0].bytes_broadcast, rel=0.2)
+
+
+@pytest.mark.parametrize("loss", ["squared", "bpr"])
+def test_predicted_bytes_of_single_events_are_those_of_the_history(spark: SparkSession, loss: str) -> None:
+    rows = synthetic_events().assign(value=lambda r: 3.0 + r.label)
+    schema = "user_id bigint, position int, item_feature int, label double, weight double, split string, value double"
+    config = load_config(overrides=[f"train.loss={loss}", "train.k=8", "train.user=true"]).train
+    events = spark.createDataFrame(rows, schema)
+    users = find_users(events)
+    items = np.arange(N_ITEMS, dtype=np.int32)
+    slices = pack_slices(with_rows(events, users), items, BLOCKS, ROUNDS, TASKS, (0.2, 3), values=True)
+    counts = np.bincount(rows.item_feature, minlength=N_ITEMS)
+    liked = np.bincount(rows.item_feature[rows.label > 0], minlength=N_ITEMS)
+    data = event_data(config, slices, users, None, dict.fromkeys(STAGES, counts))
+    recipe = event_recipe(config)
+    learner = EventLearner(config, recipe.settings, PUBLISH, data, liked)
+    learnt = learner.start()
+    records = [
+        run_round(spark.sparkContext, blocks, learner, learnt, recipe.settings, RoundKey(1, 0, r, BLOCKS))
+        for r, blocks in enumerate(slices.rdds)
+    ]
+    slices.unpersist()
+    w = EventWorkload(
+        users=N_USERS, events=len(rows), positives=int(rows.label.sum()), items=N_ITEMS, side_features=0, k=8,
+        blocks=BLOCKS, rounds=ROUNDS, fits=1, tasks=TASKS, executors=1, cores=2, loss=loss, user=True, bag=True,
+        negatives=1, negatives_power=0.5,
+    )  # fmt: skip
+    made = plan(w, counts.astype(float)).transport
+    assert made.aggregated == pytest.approx(np.mean([record.bytes_aggregated for record in records]), rel=0.2)
+    assert made.broadcast == pytest.approx(records[0].bytes_broadcast, rel=0.2)
 
 
 def test_what_the_session_cannot_hold_is_refused(spark: SparkSession) -> None:
@@ -93,7 +127,7 @@ def test_the_plan_job_needs_no_tables_when_counts_are_given(
 ) -> None:
     given = load_config(overrides=[*GIVEN, f"tables.root='{config.tables.root}'", "plan.executors=4", "plan.cores=4"])
     made = plan_job.run(spark, given)
-    assert (made.workload.items, made.workload.executors, made.workload.tasks) == (62_423, 4, 32)
+    assert (made.workload.items, made.workload.executors, made.workload.tasks) == (62_423, 4, 16)
     out = capsys.readouterr().out
     for expected in ("25,000,095", "train.blocks", "broadcast a round", "Python worker", "an epoch"):
         assert expected in out
@@ -107,9 +141,18 @@ def test_the_plan_job_says_which_counts_are_missing(spark: SparkSession, config:
         plan_job.run(spark, config)
 
 
-def test_the_plan_job_knows_one_loss(spark: SparkSession) -> None:
-    with pytest.raises(ConfigError, match=r"train.loss = 'squared': only the cost of 'softmax' can be planned"):
-        plan_job.run(spark, load_config(overrides=[*GIVEN, "train.loss=squared"]))
+@pytest.mark.parametrize("loss", ["squared", "logistic", "bpr"])
+def test_the_plan_job_knows_every_loss(spark: SparkSession, loss: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = plan_job.run(spark, load_config(overrides=[*GIVEN, f"train.loss={loss}"]))
+    assert isinstance(made.workload, EventWorkload)
+    assert loss in capsys.readouterr().out
+
+
+def test_a_rating_model_that_cannot_fit_names_users_and_items(spark: SparkSession) -> None:
+    config = load_config(overrides=[*GIVEN, "train.loss=squared", "train.k=512"])
+    made = plan_training(config, overridden(config, None), cluster_of(spark))
+    with pytest.raises(CapacityError, match=r"train.k = 512 with 162,541 users and 62,423 items needs [\d.]+ GiB on"):
+        check_fits(made, spark)
 
 
 def test_the_plan_job_counts_the_tables(spark: SparkSession, taste: Config, capsys: pytest.CaptureFixture[str]) -> None:

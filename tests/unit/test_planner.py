@@ -11,21 +11,12 @@ import pytest
 
 from fm_spark.config import load_config
 from fm_spark.core.combine import merge, on_grid
+from fm_spark.core.event_cost import EventWorkload, event_rows
 from fm_spark.core.gradient import Settings, Workspace, make_sampler
 from fm_spark.core.local_steps import run_block
 from fm_spark.core.parameters import init_parameters
-from fm_spark.core.planner import (
-    MIB,
-    Plan,
-    Workload,
-    plan,
-    row_bytes,
-    scanned_events,
-    seen_share,
-    touched,
-    touched_rows,
-    zipf_counts,
-)
+from fm_spark.core.planner import MIB, Plan, plan, touched, zipf_counts
+from fm_spark.core.ranker_cost import RankerWorkload, row_bytes, scanned_events, seen_share, touched_rows
 from fm_spark.core.sequences import Sequences
 from fm_spark.errors import CapacityError
 from fm_spark.training.advice import recommended
@@ -33,9 +24,11 @@ from fm_spark.training.capacity import GIB, Limits, conf_size, free_memory, pars
 from fm_spark.training.planning import Cluster, counts_of_tables, overridden, plan_training
 from fm_spark.training.resolve import DataSize
 
-ML_25M = Workload(
-    162_541, 25_000_095, 12_500_000, 62_423, 20, 64, (0.3, 0.8, 0.98), 50, 23, 256, 0.5, 1024, 64, 3, 4, 1, 2
-)
+ML_25M = RankerWorkload(
+    users=162_541, events=25_000_095, positives=12_500_000, items=62_423, side_features=20, k=64, fits=3, tasks=4,
+    decays=(0.3, 0.8, 0.98), blocks=50, rounds=23, negatives=256, negatives_power=0.5, batch_size=1024, chunk_size=64,
+    executors=1, cores=2,
+)  # fmt: skip
 PLENTY = Limits(True, 64 * GIB, None, 256 * GIB, None, None)
 GIVEN = ["plan.users=162541", "plan.events=25000095", "plan.positives=12500000", "plan.items=62423"]
 
@@ -68,6 +61,28 @@ def test_zipf_counts_keep_the_total_and_no_item_has_more_events_than_users() -> 
     capped = zipf_counts(1_100, 3, 500)
     assert capped == pytest.approx([500, 360, 240])
     assert zipf_counts(10_000, 3, 500) == pytest.approx([500, 500, 500])
+
+
+def test_rows_of_single_events_by_hand() -> None:
+    w = EventWorkload(
+        users=100, events=300, positives=150, items=3, side_features=2, context_features=4, k=8, blocks=1, rounds=2,
+        fits=1, tasks=1, executors=1, cores=1, loss="squared", user=True, bag=True, negatives=1, negatives_power=0.5,
+    )  # fmt: skip
+    # half of the users in a round: 50 of them, items of 1, 2 and no events, 2 genres, 4 context rows
+    counts = np.array([1.0, 2.0, 0.0])
+    items = 0.5 + 0.75
+    assert event_rows(w, counts, 1) == pytest.approx((50 + 2 * items + 6, 50 + items + 6 + 1))
+    assert event_rows(replace(w, bag=False, user=False), counts, 1) == pytest.approx((items + 6, items + 6 + 1))
+    # pairs: liked events are half of all, and 75 negatives of 3 items miss none
+    assert event_rows(replace(w, loss="bpr", bag=False), counts, 1).factors == pytest.approx(50 + 3 + 6, rel=1e-4)
+
+
+def test_an_ensemble_costs_as_often_as_it_has_machines() -> None:
+    one, two = plan(ML_25M), plan(replace(ML_25M, machines=2))
+    assert two.transport.aggregated == pytest.approx(2 * one.transport.aggregated, rel=1e-6)
+    assert two.transport.broadcast == 2 * one.transport.broadcast
+    assert two.seconds.compute == pytest.approx(2 * one.seconds.compute)
+    assert one.memory.worker < two.memory.worker < 2 * one.memory.worker
 
 
 def test_rows_by_hand() -> None:
@@ -229,7 +244,7 @@ def test_given_counts_stand_for_tables() -> None:
     made = plan_training(config, counts, Cluster(1, 2, 2))
     w = made.workload
     assert (w.users, w.events, w.positives, w.items) == (162_541, 25_000_095, 12_500_000, 62_423)
-    assert (w.blocks, w.negatives, w.tasks) == (40, 256, 4)
+    assert (w.blocks, w.negatives, w.tasks) == (40, 256, 2)
     assert counts.of_items.sum() == pytest.approx(25_000_095)
 
 

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fm_spark.core.combine import MOVE_GRID, STATE_GRID, Accumulator, MoveSum, RowSum, adaptive_sum, merge, on_grid
+from fm_spark.core.combine import (
+    BIAS_REACH,
+    MOVE_GRID,
+    STATE_GRID,
+    Accumulator,
+    MoveSum,
+    RowSum,
+    adaptive_sum,
+    merge,
+    on_grid,
+)
 from fm_spark.core.gradient import Sampler, Settings, Workspace, make_sampler, minibatches
 from fm_spark.core.local_steps import Move, run_block
 from fm_spark.core.parameters import Parameters, init_parameters
@@ -212,6 +222,18 @@ def test_trust_region_bounds_the_combined_move():
     rms = np.sqrt(25.0 / 2)
     np.testing.assert_allclose(parameters.factors[0], [3.0 + 2.5, 4.0], rtol=1e-5)
     np.testing.assert_allclose(parameters.factors[1], [0.0, 0.5 * rms], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("n_blocks", "expected"), [(2, BIAS_REACH), (1, 3.0)])
+def test_a_bias_moves_by_a_bounded_step_when_blocks_are_combined(n_blocks, expected):
+    parameters = Parameters(np.ones((2, 1), np.float32), np.zeros(2, np.float32), np.full(2, 0.1), np.full(2, 0.1))
+    row = np.array([1], np.int32)
+    state = np.array([1], np.int64) * int(STATE_GRID)
+    move = np.array([[3]], np.int64) * int(MOVE_GRID)
+    one = RowSum(row, move, state, state, np.array([1], np.int32))
+    none = RowSum(row[:0], move[:0], state[:0], state[:0], row[:0])
+    adaptive_sum(parameters, MoveSum(none, one, 0, 1, 0.0), n_blocks, 0.5)
+    np.testing.assert_allclose(parameters.bias, [0.0, expected], rtol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
