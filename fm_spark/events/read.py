@@ -14,9 +14,10 @@ from fm_spark.config import InputConfig
 from fm_spark.events import generic, movielens
 from fm_spark.events.attributes import Attribute, parse_attributes, typed_attributes, with_attributes
 from fm_spark.events.layouts import GenericLayout, MovieLensLayout, find_layout
+from fm_spark.events.listed import listed_once
 from fm_spark.events.parsing import instant
 from fm_spark.events.quality import MAX_EXAMPLES, Finding
-from fm_spark.events.rows import Checked, checked_events, refuse
+from fm_spark.events.rows import Checked, checked_events
 from fm_spark.events.sources import MALFORMED, PROBLEM, Source
 from fm_spark.events.users import read_users
 from fm_spark.parallel import side_by_side
@@ -113,40 +114,8 @@ def _checked_items(
         typed = typed_attributes(raw, attributes, name, "input.item_columns")
         return plain(raw).withColumns({_VALUES: typed.values, PROBLEM: F.coalesce(PROBLEM, typed.problem)})
 
-    shaped = shape(source.read())
-    # min over structs compares the fields in order, so that the choice does not depend on the order of rows
-    first = F.min(F.struct("title", "genres", "year", _VALUES))
-    known = F.when(F.col(PROBLEM).isNull(), F.col("item_id"))
-    rows = shaped.groupBy(known.alias("item_id")).agg(first.alias("_item"), F.count(F.lit(1)).alias("_rows"))
-    items = rows.where(F.col("item_id").isNotNull())
-    listed = F.col("item_id").isNotNull()
-    counts = rows.agg(
-        F.coalesce(F.sum("_rows"), F.lit(0)).alias("rows"),
-        F.coalesce(F.sum(F.when(~listed, F.col("_rows"))), F.lit(0)).alias("bad"),
-        F.coalesce(F.sum(F.when(listed, F.col("_rows") - 1)), F.lit(0)).alias("again"),
-    )
-    found = counts.collect()[0]
-    if found["bad"] and config.bad_rows == "fail":
-        refuse(source, shape, found["bad"], found["rows"])
-    twice = items.where("_rows > 1").orderBy("item_id").limit(MAX_EXAMPLES).collect() if found["again"] else []
-    findings = [
-        Finding(
-            "unreadable_items",
-            found["bad"],
-            "dropped",
-            "rows of the items file that cannot be read",
-            tuple(source.examples(shape, MAX_EXAMPLES)) if found["bad"] else (),
-        ),
-        Finding(
-            "duplicate_items",
-            found["again"],
-            "dropped",
-            "further rows of the items file for an item that it lists already",
-            tuple(f"item {row['item_id']}: {row['_rows']} rows" for row in twice),
-        ),
-    ]
-    rows = items.select("item_id", "_item.title", "_item.genres", "_item.year", f"_item.{_VALUES}")
-    return with_attributes(rows, attributes, _VALUES), findings
+    found = listed_once(source, shape, "item", ("title", "genres", "year", _VALUES), config.bad_rows)
+    return with_attributes(found.rows, attributes, _VALUES), found.findings
 
 
 def _checked_tags(source: Source | None) -> tuple[DataFrame | None, list[Finding]]:

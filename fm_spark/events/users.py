@@ -14,10 +14,10 @@ from fm_spark.events.attributes import Attribute, raw_columns, typed_attributes,
 from fm_spark.events.files import Entry
 from fm_spark.events.generic import rows_source
 from fm_spark.events.layouts import DAT_RELEASE, GenericLayout, MovieLensLayout, find_entries, generic_layout
+from fm_spark.events.listed import listed_once
 from fm_spark.events.parsing import is_empty, whole_number
-from fm_spark.events.quality import MAX_EXAMPLES, Finding
-from fm_spark.events.rows import refuse
-from fm_spark.events.sources import MALFORMED, PROBLEM, Shape, Source, separated_source
+from fm_spark.events.quality import Finding
+from fm_spark.events.sources import MALFORMED, PROBLEM, Source, separated_source
 from fm_spark.events.user_columns import declared_columns
 
 KEY = "input.user_columns"
@@ -63,38 +63,13 @@ def read_users(
         problem = F.when(F.col(MALFORMED), "wrong number of fields").when(user.isNull(), wanted)
         return raw.withColumns({"user_id": user, _VALUES: typed.values, PROBLEM: F.coalesce(problem, typed.problem)})
 
-    return _checked(source, shape(source.read()), shape, config, attributes)
-
-
-def _checked(
-    source: Source, shaped: DataFrame, shape: Shape, config: InputConfig, attributes: Sequence[Attribute]
-) -> ReadUsers:
-    """One row a user; of a user listed twice the row with the least values stays."""
-    known = F.when(F.col(PROBLEM).isNull(), F.col("user_id"))
-    rows = shaped.groupBy(known.alias("user_id")).agg(F.min(_VALUES).alias(_VALUES), F.count(F.lit(1)).alias("_rows"))
-    users, listed = rows.where(F.col("user_id").isNotNull()), F.col("user_id").isNotNull()
-    found = rows.agg(
-        F.coalesce(F.sum("_rows"), F.lit(0)).alias("rows"),
-        F.coalesce(F.sum(F.when(~listed, F.col("_rows"))), F.lit(0)).alias("bad"),
-        F.coalesce(F.sum(F.when(listed, F.col("_rows") - 1)), F.lit(0)).alias("again"),
-    ).collect()[0]
-    if found["bad"] and config.bad_rows == "fail":
-        refuse(source, shape, found["bad"], found["rows"])
-    twice = users.where("_rows > 1").orderBy("user_id").limit(MAX_EXAMPLES).collect() if found["again"] else []
-    if twice and config.bad_rows == "fail":
-        shown = ", ".join(f"{row['user_id']} ({row['_rows']} rows)" for row in twice)
+    found = listed_once(source, shape, "user", (_VALUES,), config.bad_rows)
+    if found.again and config.bad_rows == "fail":
         raise InputError(
-            f"{source.name} lists users more than once, {found['again']:,} rows too many: {shown}; keep one row a "
-            "user, or let the least one stay with --set input.bad_rows=drop"
+            f"{source.name} lists users more than once, {found.again:,} rows too many: {'; '.join(found.twice)}. Keep "
+            "one row a user, or let the least one stay with --set input.bad_rows=drop"
         )
-    findings = [
-        Finding("unreadable_users", found["bad"], "dropped", "rows of the users file that cannot be read",
-                tuple(source.examples(shape, MAX_EXAMPLES)) if found["bad"] else ()),
-        Finding("duplicate_users", found["again"], "dropped",
-                "further rows of the users file for a user that it lists already",
-                tuple(f"user {row['user_id']}: {row['_rows']} rows" for row in twice)),
-    ]  # fmt: skip
-    return ReadUsers(with_attributes(users.select("user_id", _VALUES), attributes, _VALUES), findings)
+    return ReadUsers(with_attributes(found.rows, attributes, _VALUES), found.findings)
 
 
 def _users_source(

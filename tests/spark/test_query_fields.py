@@ -193,7 +193,7 @@ def test_training_needs_the_users_of_the_events(spark: SparkSession, tmp_path: P
 @pytest.mark.parametrize(
     ("text", "keys", "error", "message"),
     [
-        ("user_id,c\n1,a\n1,b\n2,c\n", {}, InputError, r"more than once, 1 rows too many: 1 \(2 rows\)"),
+        ("user_id,c\n1,a\n1,b\n2,c\n", {}, InputError, r"more than once, 1 rows too many: user 1: 2 rows"),
         ("user_id,c\nx,a\n", {}, InputError, r"line 2: x,a \(the id is no whole number"),
         ("user_id,d\n1,a\n", {}, InputError, r"no column 'c'.*input.user_columns"),
         ("user_id,c\n1,a\n", {"input__user_columns": ["c"]}, ConfigError, r"'c'.*name:kind"),
