@@ -57,6 +57,10 @@ class InputConfig:
     items_title_column: str
     items_genres_column: str
     items_year_column: str
+    item_columns: list[str]
+    users_path: str
+    users_id_column: str
+    user_columns: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +102,9 @@ class TrainConfig:
     user: bool | Auto
     bag: bool | Auto
     genres: bool
+    year: bool
+    tags: bool
+    time: list[str] = _limits(choices=("hour_of_week", "days_since_first", "calendar"))
     average_from: int | Auto = _limits(least=0)
     init_std: float = _limits(above=0.0)
     local_steps: str = _limits(choices=("on", "off"))
@@ -295,9 +302,10 @@ def _checked(key: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> An
             f"{key} = {value!r} has the wrong type; expected {' or '.join(_type_name(option) for option in options)}"
         )
     choices = metadata.get("choices") or ()
-    if choices and converted not in choices:
-        hint_text = _nearest(str(converted), list(choices))
-        raise ConfigError(f"{key} = {value!r} is not allowed{hint_text}; allowed: {', '.join(choices)}")
+    for choice in (converted if isinstance(converted, list) else [converted]) if choices else ():
+        if choice not in choices:
+            hint_text = _nearest(str(choice), list(choices))
+            raise ConfigError(f"{key} = {value!r} is not allowed{hint_text}; allowed: {', '.join(choices)}")
     if converted != "auto":
         for number in converted if isinstance(converted, list) else [converted]:
             _check_range(key, number, metadata)

@@ -44,6 +44,8 @@ def check_together(config: Config) -> None:
 
 def _check_train(train: TrainConfig) -> None:
     loss = f"train.loss = {train.loss!r}"
+    if len(set(train.time)) < len(train.time):
+        raise ConfigError(f"train.time = {train.time!r} names a field twice; name each once")
     if train.decays == []:
         raise ConfigError('train.decays = [] leaves no history; give at least one decay or "auto"')
     for key in _OF_EVENTS if train.loss == "softmax" else _OF_SOFTMAX:

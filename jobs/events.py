@@ -1,4 +1,4 @@
-"""Job ``events``: reads the input and writes events, vocabulary, items and data_quality."""
+"""Job ``events``: reads the input and writes events, vocabulary, items, data_quality and perhaps users."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fm_spark.events.quality import quality_rows
 from fm_spark.events.read import read_input
 from fm_spark.events.vocabulary import extend_vocabulary
 from fm_spark.parallel import side_by_side
-from fm_spark.tables.contracts import DATA_QUALITY, EVENTS, ITEMS, VOCABULARY
+from fm_spark.tables.contracts import DATA_QUALITY, EVENTS, ITEMS, USERS, VOCABULARY
 from fm_spark.tables.runs import started_run_id
 from fm_spark.tables.store import TableStore
 
@@ -34,18 +34,21 @@ class EventsResult:
 
 
 def run(spark: SparkSession, config: Config) -> EventsResult:
-    """Writes the four tables of the events; nothing is written before the whole input has been checked."""
+    """Writes the tables of the events; nothing is written before the whole input has been checked."""
     store = TableStore(spark, config.tables.root)
     store.check_writable()
     run_id = started_run_id(config)
     own = F.lit(run_id).alias("run_id")
-    with derived(read_input(spark, config.input), config.events) as made:
+    raw = read_input(spark, config.input)
+    with derived(raw, config.events, config.train.tags) as made:
         vocabulary = extend_vocabulary(store, field_values(made.items), run_id)
         items = encode_items(made.items, vocabulary).select("*", own).persist()
         events = encode_events(made.events, items).select("*", own)
         quality = quality_rows(made.findings, "events", run_id)
+        users = raw.users.select("*", own) if raw.users is not None else None
         versions = side_by_side(
             {
+                **({"users": lambda: store.write(users, USERS, run_id)} if users is not None else {}),
                 "items": lambda: store.write(items, ITEMS, run_id),
                 "events": lambda: store.write(events, EVENTS, run_id),
                 "data_quality": lambda: store.write(quality, DATA_QUALITY, run_id),

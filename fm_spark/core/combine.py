@@ -6,6 +6,7 @@ does not depend on the order, so the sum has the same bits for any partitioning,
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -236,7 +237,9 @@ def _union(a, b, rows, at_a, at_b):  # type: ignore[no-untyped-def]
     return n
 
 
-def adaptive_sum(parameters: Parameters, total: MoveSum, n_blocks: int, trust_region: float) -> None:
+def adaptive_sum(
+    parameters: Parameters, total: MoveSum, n_blocks: int, trust_region: float, context: tuple[int, ...] = ()
+) -> None:
     """Applies a round to ``parameters`` in place: theta += gamma sum_p d_p, row by row.
 
     gamma = (sqrt(G_0 + sum s_p) - sqrt(G_0)) / sum_p (sqrt(G_0 + s_p) - sqrt(G_0)), clipped to [1 / blocks that touched
@@ -247,18 +250,27 @@ def adaptive_sum(parameters: Parameters, total: MoveSum, n_blocks: int, trust_re
         n_blocks: blocks of the round; with more than one the moves are bounded.
         trust_region: the bound of a factor row, as a share of max(norm of the row, root mean square of the row norms
             of its table); 0 sets none. A bias moves by at most BIAS_REACH.
+        context: rows of each context field; each is a table of its own.
     """
-    n_items = parameters.n_items
     reach: Floats | None = None
     bias_reach: Floats | None = None
     if n_blocks > 1 and trust_region > 0.0:
         norms = np.linalg.norm(parameters.factors, axis=1)
-        table_rms = np.sqrt(np.square(norms.reshape(-1, n_items)).mean(axis=1))
+        edges = _table_edges(parameters, context)
+        table_rms = np.sqrt([np.square(norms[begin:end]).mean() for begin, end in itertools.pairwise(edges)])
         rows = total.factors.rows
-        reach = trust_region * np.maximum(norms[rows], table_rms[rows // n_items])
+        own = table_rms[np.searchsorted(edges, rows, side="right") - 1]
+        reach = trust_region * np.maximum(norms[rows], own)
         bias_reach = np.full(len(total.bias.rows), BIAS_REACH, np.float32)
     _apply(total.factors, parameters.factors, parameters.factors_state, reach)
     _apply(total.bias, parameters.bias.reshape(-1, 1), parameters.bias_state, bias_reach)
+
+
+def _table_edges(parameters: Parameters, context: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """First row of every table, and the number of rows: history tables, context fields, items."""
+    n_rows, n_items = len(parameters.factors), parameters.n_items
+    history = np.arange(0, n_rows - n_items - sum(context) + 1, n_items)
+    return np.concatenate([history, history[-1] + np.cumsum(context, dtype=np.int64), [n_rows]])
 
 
 def _apply(total: RowSum, values: Floats, state: Doubles, reach: Floats | None) -> None:

@@ -65,12 +65,13 @@ class Events(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """How many rows each field has; the fields lie one after the other in this order."""
+    """How many rows each field has; they lie one after the other: users, items, static features, context, bag."""
 
     n_users: int
     n_items: int
     n_side: int = 0
     n_bag: int = 0
+    n_context: int = 0
 
     @property
     def item_offset(self) -> int:
@@ -79,18 +80,23 @@ class Fields(NamedTuple):
 
     @property
     def side_offset(self) -> int:
-        """First row of the static features."""
+        """First row of the items' static features."""
         return self.n_users + self.n_items
+
+    @property
+    def context_offset(self) -> int:
+        """First row of the context."""
+        return self.side_offset + self.n_side
 
     @property
     def bag_offset(self) -> int:
         """First row of the bag."""
-        return self.n_users + self.n_items + self.n_side
+        return self.context_offset + self.n_context
 
     @property
     def n_rows(self) -> int:
         """Rows of all fields."""
-        return self.n_users + self.n_items + self.n_side + self.n_bag
+        return self.bag_offset + self.n_bag
 
 
 def no_features(n: int) -> Features:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from fm_spark.core.constant_steps import ItemTable
+from fm_spark.core.context import NO_CONTEXT, ContextFields, event_features
 from fm_spark.core.event_predictions import predict_events
 from fm_spark.core.fm_events import NO_USER, Events, Features, Fields, Floats, Rows, bag_of_items, no_features
 from fm_spark.core.fm_parameters import FmParameters
@@ -25,12 +26,13 @@ class FmMachine(NamedTuple):
     the query side are the same for all items of a user, and are only part of predictions.
 
     Attributes:
-        fields: rows of users, items, genres and bag; a field that is switched off has none.
-        side: genres of the items as rows of the parameters.
-        item_factors: float32 [n_items, k], the items' rows plus those of their genres.
+        fields: rows of users, items, side features, context and bag; a field that is switched off has none.
+        side: side features of the items as rows of the parameters.
+        item_factors: float32 [n_items, k], the items' rows plus those of their side features.
         item_bias: float32 [n_items], linear weights and the pairs among an item's own features.
         users: ids of the users in ascending order, [fields.n_users]; user j has row j.
         limits: least and greatest rating of the training part, for ``squared``.
+        context: the fields of time and of users' columns.
     """
 
     loss: str
@@ -41,37 +43,46 @@ class FmMachine(NamedTuple):
     item_bias: Floats
     users: Ids
     limits: tuple[float, float] | None = None
+    context: ContextFields = NO_CONTEXT
+
+    @property
+    def context_factors(self) -> Floats | None:
+        """Rows of the context, float32 [n_context, k]; None without any."""
+        if not self.fields.n_context:
+            return None
+        return self.parameters.factors[self.fields.context_offset : self.fields.bag_offset]
 
 
 def assemble(
     loss: str,
     parameters: FmParameters,
     fields: Fields,
-    genres: sparse.csr_matrix | None,
+    side: sparse.csr_matrix | None,
     users: Ids,
     limits: tuple[float, float] | None = None,
+    context: ContextFields = NO_CONTEXT,
 ) -> FmMachine:
     """Composes the item vectors (:mod:`fm_spark.core.side`).
 
     Args:
-        genres: float32 CSR [n_items, n_side]; None for none.
+        side: float32 CSR [n_items, n_side], side features of the items; None for none.
     """
     items = slice(fields.item_offset, fields.side_offset)
     factors, bias = parameters.factors[items], parameters.linear[:-1][items].astype(np.float64)
-    if genres is not None:
-        of_side = slice(fields.side_offset, fields.bag_offset)
-        learnt = SideFeatures(genres, parameters.factors[of_side], parameters.linear[:-1][of_side])
+    if side is not None:
+        of_side = slice(fields.side_offset, fields.context_offset)
+        learnt = SideFeatures(side, parameters.factors[of_side], parameters.linear[:-1][of_side])
         factors, bias = compose(learnt, factors, bias)
-    side = side_rows(genres, fields)
-    return FmMachine(loss, parameters, fields, side, factors, bias.astype(np.float32), users, limits)
+    rows = side_rows(side, fields)
+    return FmMachine(loss, parameters, fields, rows, factors, bias.astype(np.float32), users, limits, context)
 
 
-def side_rows(genres: sparse.csr_matrix | None, fields: Fields) -> Features:
-    """Genres of the items (float32 CSR [n_items, n_side], None for none) as rows of the parameters."""
-    if genres is None:
+def side_rows(side: sparse.csr_matrix | None, fields: Fields) -> Features:
+    """Side features of the items (float32 CSR [n_items, n_side], None for none) as rows of the parameters."""
+    if side is None:
         return no_features(fields.n_items)
-    rows = (genres.indices + fields.side_offset).astype(np.int32)
-    return Features(genres.indptr.astype(np.int64), rows, genres.data.astype(np.float32))
+    rows = (side.indices + fields.side_offset).astype(np.int32)
+    return Features(side.indptr.astype(np.int64), rows, side.data.astype(np.float32))
 
 
 def user_rows(machine: FmMachine, ids: Ids) -> Rows:
@@ -85,7 +96,7 @@ def user_rows(machine: FmMachine, ids: Ids) -> Rows:
 def fm_queries(sequences: Sequences, machine: FmMachine) -> Floats:
     """The query vector of every user, float32 [n_users, k]: his row, and the bag of the given events.
 
-    An unseen user has a zero row; without events the bag is zero.
+    An unseen user has a zero row; without events the bag is zero. The context is not in it.
     """
     rows = user_rows(machine, sequences.user)
     factors = machine.parameters.factors
@@ -114,9 +125,16 @@ def fm_events(asked: Sequences, known: Sequences, fields: Fields, rows: Rows, la
         item=(asked.item + fields.item_offset).astype(np.int32),
         label=label,
         weight=asked.weight,
-        context=no_features(len(asked.item)),
+        context=_context(asked, fields),
         bag=bag,
     )
+
+
+def _context(asked: Sequences, fields: Fields) -> Features:
+    if asked.context is None or not fields.n_context:
+        return no_features(len(asked.item))
+    owner = np.repeat(np.arange(asked.n_users), np.diff(asked.ptr))
+    return event_features(asked.context, np.arange(len(asked.item)), owner, fields.context_offset)
 
 
 def left_out(sequences: Sequences, folds: int) -> tuple[Sequences, Sequences]:

@@ -12,7 +12,9 @@ import numpy.typing as npt
 from numba import njit
 
 from fm_spark.core import history
-from fm_spark.core.parameters import Doubles, Floats, Parameters
+from fm_spark.core.context import add_features, event_features, features_backward
+from fm_spark.core.fm_events import Features
+from fm_spark.core.parameters import Doubles, Floats, Parameters, context_offset
 from fm_spark.core.plan import Chunks, Positives
 from fm_spark.core.prefetch import AHEAD, prefetch_item
 from fm_spark.core.scratch import Scratch
@@ -177,12 +179,17 @@ def add_gradient(
     )
     query = work.scratch.take("query", len(batch.position), parameters.factors.shape[1])
     history.forward(parameters.factors, *where, query)
+    context = _context(parameters, sequences, batch, settings)
+    if context is not None:
+        add_features(parameters.factors, context, query)
     weight = sequences.weight[batch.position]
     g = softmax_gradient(
         query, batch.target, batch.negative, parameters.item_factors, parameters.bias, correction, weight, work.scratch
     )
     wide, narrow = work.factors, work.bias
     n, m = history.backward(wide.grad, wide.place, wide.rows, counts[0], *where, g.query), counts[1]
+    if context is not None:
+        n = features_backward(wide.grad, wide.place, wide.rows, n, context, g.query)
     offset = len(parameters.factors) - parameters.n_items
     for index, source, scale, bias in (
         (batch.target, query, g.target_bias, g.target_bias),
@@ -193,6 +200,16 @@ def add_gradient(
             narrow.grad, narrow.place, narrow.rows, m,
         )  # fmt: skip
     return g.loss, float(weight.sum()), n, m
+
+
+def _context(parameters: Parameters, sequences: Sequences, batch: Minibatch, settings: Settings) -> Features | None:
+    """The context features of the minibatch's events as rows of the parameters; None when no field is switched on."""
+    if sequences.context is None:
+        return None
+    of_chunk = np.searchsorted(sequences.ptr, batch.chunk_start, side="right") - 1
+    owner = np.repeat(of_chunk, np.diff(batch.chunk_ptr))
+    first_row = context_offset(len(settings.decays), parameters.n_items)
+    return event_features(sequences.context, batch.position, owner, first_row)
 
 
 @functools.cache

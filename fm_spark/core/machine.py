@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fm_spark.core.context import NO_CONTEXT, ContextFields
+
 
 class Machine(NamedTuple):
     """What ranking needs of a factorization machine; items in the order of the catalogue (ascending item_id).
@@ -20,12 +22,16 @@ class Machine(NamedTuple):
         history: float32 [n_decays, 2, n_items, k], vectors of (decay, not liked / liked, item).
         item_factors: float32 [n_items, k].
         item_bias: float32 [n_items].
+        context: the query's fields beside the history.
+        context_factors: float32 [n_context, k]; None without such fields.
     """
 
     decays: npt.NDArray[np.float64]
     history: npt.NDArray[np.float32]
     item_factors: npt.NDArray[np.float32]
     item_bias: npt.NDArray[np.float32]
+    context: ContextFields = NO_CONTEXT
+    context_factors: npt.NDArray[np.float32] | None = None
 
     @property
     def k(self) -> int:

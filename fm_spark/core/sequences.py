@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fm_spark.core.context import Context, join_context, pick_users, slice_users, take_context
+
 TRAIN, TEST, UNUSED = 0, 1, 2
 PARTS = {"train": TRAIN, "test": TEST, "unused": UNUSED}
 
@@ -22,6 +24,7 @@ class Sequences(NamedTuple):
         weight: float32 [n_events].
         part: uint8 [n_events], TRAIN, TEST or UNUSED.
         value: float32 [n_events], the ratings; None where nobody reads them.
+        context: the events' features of time and of users' columns; None when no field is switched on.
     """
 
     user: npt.NDArray[np.object_] | npt.NDArray[np.int64]
@@ -31,6 +34,7 @@ class Sequences(NamedTuple):
     weight: npt.NDArray[np.float32]
     part: npt.NDArray[np.uint8]
     value: npt.NDArray[np.float32] | None = None
+    context: Context | None = None
 
     @property
     def n_users(self) -> int:
@@ -49,6 +53,7 @@ def select(sequences: Sequences, keep: npt.NDArray[np.bool_]) -> Sequences:
         sequences.weight[keep],
         sequences.part[keep],
         None if sequences.value is None else sequences.value[keep],
+        take_context(sequences.context, keep),
     )
 
 
@@ -63,6 +68,7 @@ def one_user(sequences: Sequences, u: int) -> Sequences:
         sequences.weight[events],
         sequences.part[events],
         None if sequences.value is None else sequences.value[events],
+        slice_users(sequences.context, u, u + 1, events),
     )
 
 
@@ -79,6 +85,7 @@ def take_users(sequences: Sequences, users: npt.NDArray[np.int64]) -> Sequences:
         sequences.weight[index],
         sequences.part[index],
         None if sequences.value is None else sequences.value[index],
+        pick_users(sequences.context, users, index),
     )
 
 
@@ -95,6 +102,7 @@ def concatenate(parts: list[Sequences]) -> Sequences:
         np.concatenate([part.weight for part in parts]),
         np.concatenate([part.part for part in parts]),
         None if first.value is None else np.concatenate([part.value for part in parts if part.value is not None]),
+        None if first.context is None else join_context([part.context for part in parts if part.context is not None]),
     )
 
 

@@ -41,12 +41,16 @@ class Strategy(Protocol):
 
 
 class LocalSteps:
-    """Design 5B: blocks make minibatch AdaGrad steps of their own; the driver applies the adaptive sum."""
+    """Design 5B: blocks make minibatch AdaGrad steps of their own; the driver applies the adaptive sum.
+
+    Args:
+        context: rows of each context field.
+    """
 
     dtype: type[np.signedinteger] = np.int32
 
-    def __init__(self, trust_region: float) -> None:
-        self._trust_region = trust_region
+    def __init__(self, trust_region: float, context: tuple[int, ...] = ()) -> None:
+        self._trust_region, self._context = trust_region, context
 
     def block(
         self,
@@ -65,7 +69,7 @@ class LocalSteps:
 
     def apply(self, parameters: Parameters, total: MoveSum, settings: Settings, n_blocks: int) -> None:
         """See :class:`Strategy`."""
-        adaptive_sum(parameters, total, n_blocks, self._trust_region)
+        adaptive_sum(parameters, total, n_blocks, self._trust_region, self._context)
 
 
 class Synchronous:

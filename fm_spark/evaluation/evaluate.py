@@ -47,8 +47,8 @@ class _Shared(NamedTuple):
 def rank_test_part(events: DataFrame, machine: Ranker, catalogue: Catalogue) -> dict[str, MetricSums]:
     """Ranks the catalogue for every user with held-out events, by the machine and by popularity.
 
-    A user's query comes from his training events, the items of these are masked, his test events are the truth. The
-    result has the same bits whatever the partitions.
+    A user's query comes from his training events and the time of his first test event; the items of his
+    training events are masked, his test events are the truth. The result has the same bits whatever the partitions.
 
     Args:
         events: the ``events`` table with its splits.
@@ -65,7 +65,7 @@ def rank_test_part(events: DataFrame, machine: Ranker, catalogue: Catalogue) -> 
         catalogue.feature_to_item,
     )
     with broadcast(spark, shared) as sent:
-        ordered = ordered_events(events, partitions_for(spark, catalogue))
+        ordered = ordered_events(events, partitions_for(spark, catalogue), context=machine.context)
         rows = ordered.mapInArrow(partial(_measure, sent), _SCHEMA).collect()  # one row a task and ranker
     totals = {ranker: no_users(catalogue.n_items) for ranker in RANKERS}
     for row in rows:
@@ -97,11 +97,12 @@ def popularity_items(count: npt.NDArray[np.int64]) -> Items:
 def _measure(sent: Broadcast[_Shared], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     shared = sent.value
     totals = {ranker: no_users(shared.items.n_items) for ranker in RANKERS}
-    for block in user_blocks(batches, shared.feature_to_item):
+    for block in user_blocks(batches, shared.feature_to_item, shared.machine.context):
         training = block.part == TRAIN
         seen = user_items(block.ptr, block.item, training)
         truth = user_items(block.ptr, block.item, block.part == TEST)
-        queries = user_queries(select(block, training), shared.machine)
+        held = select(block, block.part == TEST)
+        queries = user_queries(select(block, training), shared.machine, held)
         totals[FM] = totals[FM].merge(rank_metrics(shared.items, queries, seen, truth))
         nothing = np.zeros((block.n_users, 1), dtype=np.float32)
         totals[POPULARITY] = totals[POPULARITY].merge(rank_metrics(shared.popular, nothing, seen, truth))

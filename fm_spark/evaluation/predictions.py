@@ -79,7 +79,7 @@ def later_predictions(events: DataFrame, machine: Ranker, catalogue: Catalogue) 
     spark = events.sparkSession
     shared = _Shared(machine, baseline(events, catalogue), catalogue.feature_to_item)
     with broadcast(spark, shared) as sent:
-        ordered = ordered_events(events, partitions_for(spark, catalogue), values=True)
+        ordered = ordered_events(events, partitions_for(spark, catalogue), True, machine.context)
         parts = ordered.mapInArrow(partial(_measure, sent), "payload binary").rdd.map(lambda row: _load(row[0]))
         found = parts.treeAggregate(None, _merge, _merge, 2)
     return found if found is not None and found.users else None
@@ -118,7 +118,7 @@ def user_item_means(later: Sequences, known: Sequences, base: Baseline) -> npt.N
 def _measure(sent: Broadcast[_Shared], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     shared = sent.value
     total: Predicted | None = None
-    for block in user_blocks(batches, shared.feature_to_item):
+    for block in user_blocks(batches, shared.feature_to_item, shared.machine.context):
         total = _merge(total, _of_block(block, shared))
     if total is not None:
         yield pa.RecordBatch.from_pydict({"payload": pa.array([_dump(total)], pa.binary())})

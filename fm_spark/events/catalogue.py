@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from pyspark.sql import DataFrame
+
+from fm_spark.events.attributes import ATTRIBUTES
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class Catalogue:
         count: int64 [n_items], events of the item, all splits.
         feature: int32 [n_items], feature index of the item in the vocabulary.
         feature_to_item: int32 [max feature + 1], index of the item that has the feature, -1 for none.
+        year: release years, None where it is not known.
+        attributes: of each item name -> values, see the ``items`` table; all items have the same names.
     """
 
     item_id: npt.NDArray[np.object_] | npt.NDArray[np.int64]
@@ -28,6 +34,8 @@ class Catalogue:
     count: npt.NDArray[np.int64]
     feature: npt.NDArray[np.int32]
     feature_to_item: npt.NDArray[np.int32]
+    year: list[int | None]
+    attributes: list[dict[str, list[str]]]
 
     @property
     def n_items(self) -> int:
@@ -37,9 +45,12 @@ class Catalogue:
 
 def load_catalogue(items: DataFrame) -> Catalogue:
     """Collects the ``items`` table; it grows with the catalogue, not with users or events."""
-    rows = items.select("item_id", "title", "genres", "count", "item_feature").toPandas()
+    wanted = ["item_id", "title", "genres", "year", "count", "item_feature", ATTRIBUTES]
+    # tables of earlier versions have no attributes
+    rows = items.select(*[name for name in wanted if name in items.columns]).toPandas()
     # pandas orders str by code point, as Spark and the kernels do
     rows = rows.sort_values("item_id", kind="stable", ignore_index=True)
+    attributes: Iterable[Mapping[str, Sequence[str]]] = rows[ATTRIBUTES] if ATTRIBUTES in rows else [{}] * len(rows)
     feature = rows["item_feature"].to_numpy(dtype=np.int32)
     feature_to_item = np.full(int(feature.max(initial=-1)) + 1, -1, dtype=np.int32)
     feature_to_item[feature] = np.arange(len(feature), dtype=np.int32)
@@ -50,4 +61,6 @@ def load_catalogue(items: DataFrame) -> Catalogue:
         count=rows["count"].to_numpy(dtype=np.int64),
         feature=feature,
         feature_to_item=feature_to_item,
+        year=[None if pd.isna(year) else int(year) for year in rows["year"]],
+        attributes=[{name: list(values) for name, values in dict(of_item).items()} for of_item in attributes],
     )

@@ -18,6 +18,7 @@ from fm_spark.events.items import catalogue_rows
 from fm_spark.events.quality import MAX_EXAMPLES, Finding
 from fm_spark.events.read import RawInput
 from fm_spark.events.splits import add_split
+from fm_spark.events.tags import known_tags
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,11 @@ class Derived:
 
 
 @contextmanager
-def derived(raw: RawInput, config: EventsConfig) -> Iterator[Derived]:
+def derived(raw: RawInput, config: EventsConfig, tags: bool = False) -> Iterator[Derived]:
     """Cleans, orders, labels and splits the events, makes the catalogue, and checks that both can be used.
+
+    Args:
+        tags: whether the catalogue holds the tags that training may know.
 
     Raises:
         InputError: fewer than two users or items, no positive event, or nothing held out.
@@ -61,7 +65,9 @@ def derived(raw: RawInput, config: EventsConfig) -> Iterator[Derived]:
     if config.split == "global_time":
         clean = clean.persist(StorageLevel.MEMORY_AND_DISK)
     events = add_split(clean, config).persist(StorageLevel.MEMORY_AND_DISK)
-    items = catalogue_rows(events, raw.items, raw.tags).persist(StorageLevel.MEMORY_AND_DISK)
+    known = known_tags(raw.tags, events) if tags and raw.tags is not None else None
+    rows = catalogue_rows(events, raw.items, raw.tags, raw.attributes, known)
+    items = rows.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         found = _count(events)
         listed = items.agg(

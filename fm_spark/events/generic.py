@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -11,6 +11,7 @@ from pyspark.sql import types as T
 
 from fm_spark.config import InputConfig
 from fm_spark.errors import InputError
+from fm_spark.events.attributes import Attribute, raw_columns
 from fm_spark.events.layouts import KNOWN, GenericLayout, find_entries, generic_layout
 from fm_spark.events.parsing import genre_names, is_empty, split_genres, whole_number
 from fm_spark.events.rows import EventShape, integer_ids
@@ -23,7 +24,7 @@ def events_source(spark: SparkSession, layout: GenericLayout, config: InputConfi
     Raises:
         InputError: empty file, missing column, or a table that cannot be read.
     """
-    return _source(spark, layout, _event_columns(config), {raw: f"input.{raw}_column" for raw in _RAW}, config)
+    return rows_source(spark, layout, _event_columns(config), {raw: f"input.{raw}_column" for raw in _RAW}, config)
 
 
 def events_shape(source: Source, config: InputConfig) -> EventShape:
@@ -37,13 +38,20 @@ def events_shape(source: Source, config: InputConfig) -> EventShape:
     return EventShape(_event_columns(config), ids, config.time_unit, value_range if config.value_column else None)
 
 
-def items_source(spark: SparkSession, config: InputConfig) -> Source | None:
+def items_source(spark: SparkSession, config: InputConfig, attributes: Sequence[Attribute] = ()) -> Source | None:
     """The items, raw columns ``item, title`` and, when configured, ``genres, year``; None without ``items_path``.
+
+    Args:
+        attributes: further columns of the file.
 
     Raises:
         InputError: nothing there, unknown format, empty file or missing column.
     """
     if not config.items_path:
+        if attributes:
+            raise InputError(
+                f"input.item_columns = {config.item_columns} needs a file of items; give its path as input.items_path"
+            )
         return None
     entries = find_entries(spark, config.items_path, "input.items_path")
     layout = generic_layout(spark, entries, None)
@@ -54,7 +62,9 @@ def items_source(spark: SparkSession, config: InputConfig) -> Source | None:
         raw: column for raw, column in optional.items() if column
     }
     keys = {"item": "input.items_id_column"} | {raw: f"input.items_{raw}_column" for raw in ("title", "genres", "year")}
-    return _source(spark, layout, columns, keys, config)
+    further = raw_columns(attributes)
+    columns, keys = columns | further, keys | dict.fromkeys(further, "input.item_columns")
+    return rows_source(spark, layout, columns, keys, config)
 
 
 def items_shape(raw: DataFrame, integer: bool) -> DataFrame:
@@ -88,9 +98,17 @@ def _event_columns(config: InputConfig) -> dict[str, str]:
     return {raw: column for raw, column in named.items() if column}
 
 
-def _source(
+def rows_source(
     spark: SparkSession, layout: GenericLayout, columns: Mapping[str, str], keys: Mapping[str, str], config: InputConfig
 ) -> Source:
+    """Rows of a CSV, Parquet or Delta.
+
+    Args:
+        columns: raw column to make -> column of the file; keys: raw column -> key that names it, for messages.
+
+    Raises:
+        InputError: empty file, missing column, or a table that cannot be read.
+    """
     if layout.format == "csv":
         return csv_source(spark, layout.entries, columns, config.delimiter, keys)
     name = layout.entries[0].shown

@@ -23,16 +23,17 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")
 
 
 class Release(NamedTuple):
-    """A family of MovieLens releases with the same file layout."""
+    """A family of MovieLens releases with the same file layout; "" for a file that none of them has."""
 
     ratings: str
     items: str
     tags: str
+    users: str
 
 
-CSV_RELEASE = Release("ratings.csv", "movies.csv", "tags.csv")
-DAT_RELEASE = Release("ratings.dat", "movies.dat", "tags.dat")
-U_RELEASE = Release("u.data", "u.item", "")
+CSV_RELEASE = Release("ratings.csv", "movies.csv", "tags.csv", "")
+DAT_RELEASE = Release("ratings.dat", "movies.dat", "tags.dat", "users.dat")
+U_RELEASE = Release("u.data", "u.item", "", "u.user")
 RELEASES = (CSV_RELEASE, DAT_RELEASE, U_RELEASE)
 
 
@@ -49,6 +50,7 @@ class MovieLensLayout:
     items: Entry | None
     tags: Entry | None
     genres: Entry | None
+    users: Entry | None
     others: frozenset[str]
 
 
@@ -157,6 +159,7 @@ def _collect(release: Release, files: Sequence[Entry], ratings: Entry | None) ->
         items=by_name.get(release.items),
         tags=by_name.get(release.tags) if release.tags else None,
         genres=by_name.get("u.genre"),
+        users=by_name.get(release.users) if release.users else None,
         others=frozenset(by_name),
     )
 

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from fm_spark.errors import InputError
+from fm_spark.events.attributes import Attribute, raw_columns
 from fm_spark.events.files import Entry, head
 from fm_spark.events.layouts import CSV_RELEASE, DAT_RELEASE, MovieLensLayout
 from fm_spark.events.parsing import genre_names, release_year, split_genres, whole_number
 from fm_spark.events.rows import EventShape
 from fm_spark.events.sources import MALFORMED, PROBLEM, Source, csv_source, pattern_source, separated_source
 
-RATINGS_COLUMNS = {"user": "userId", "item": "movieId", "value": "rating", "time": "timestamp"}
+ITEM_ID = "movieId"
+RATINGS_COLUMNS = {"user": "userId", "item": ITEM_ID, "value": "rating", "time": "timestamp"}
 U_GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
@@ -44,8 +47,11 @@ def ratings_shape(layout: MovieLensLayout, value_range: Sequence[float]) -> Even
     return EventShape(RATINGS_COLUMNS, {"user": True, "item": True}, "seconds", (least, most))
 
 
-def items_source(spark: SparkSession, layout: MovieLensLayout) -> Source | None:
+def items_source(spark: SparkSession, layout: MovieLensLayout, attributes: Sequence[Attribute] = ()) -> Source | None:
     """The films, raw columns ``item, title, genres`` (``|``-separated names or flags); None without their file.
+
+    Args:
+        attributes: further columns of ``movies.csv``; the other layouts have none.
 
     Raises:
         InputError: empty file or missing column.
@@ -53,8 +59,14 @@ def items_source(spark: SparkSession, layout: MovieLensLayout) -> Source | None:
     if layout.items is None:
         return None
     if layout.release == CSV_RELEASE:
-        columns = {"item": "movieId", "title": "title", "genres": "genres"}
-        return csv_source(spark, [layout.items], columns, ",", {})
+        further = raw_columns(attributes)
+        columns = {"item": ITEM_ID, "title": "title", "genres": "genres", **further}
+        return csv_source(spark, [layout.items], columns, ",", dict.fromkeys(further, "input.item_columns"))
+    if attributes:
+        raise InputError(
+            f"input.item_columns = {[one.name for one in attributes]}: {layout.items.shown} has no named columns; only "
+            f"{CSV_RELEASE.items} and files of your own (input.items_path) have, leave it at []"
+        )
     if layout.release == DAT_RELEASE:
         pattern = r"^(\d+)::(.*)::(.*?)$"  # a title may hold '::'
     else:
@@ -89,7 +101,7 @@ def items_shape(spark: SparkSession, layout: MovieLensLayout, raw: DataFrame) ->
 
 
 def tags_source(spark: SparkSession, layout: MovieLensLayout) -> Source | None:
-    """The tags, raw columns ``item, tag``; None when the release has none.
+    """The tags, raw columns ``user, item, tag, time``; None when the release has none.
 
     Raises:
         InputError: empty file or missing column.
@@ -97,8 +109,10 @@ def tags_source(spark: SparkSession, layout: MovieLensLayout) -> Source | None:
     if layout.tags is None:
         return None
     if layout.release == CSV_RELEASE:
-        return csv_source(spark, [layout.tags], {"item": "movieId", "tag": "tag"}, ",", {})
-    return pattern_source(spark, layout.tags, ["item", "tag"], r"^\d+::(\d+)::(.*)::\d+$", "UTF-8")
+        columns = {"user": "userId", "item": ITEM_ID, "tag": "tag", "time": "timestamp"}
+        return csv_source(spark, [layout.tags], columns, ",", {})
+    columns_in_order = ["user", "item", "tag", "time"]
+    return pattern_source(spark, layout.tags, columns_in_order, r"^(\d+)::(\d+)::(.*)::(\d+)$", "UTF-8")
 
 
 def _genre_flags(spark: SparkSession, file: Entry | None) -> tuple[str, ...]:

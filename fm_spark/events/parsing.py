@@ -78,11 +78,17 @@ def release_year(title: Column) -> Column:
     return F.when(year != "", year.cast("int"))
 
 
-def genre_names(names: Column) -> Column:
-    """array<string>: trimmed, distinct, sorted, without empty ones and MovieLens' ``(no genres listed)``."""
-    trimmed = F.transform(names, F.trim)
-    real = F.filter(trimmed, lambda name: (name != "") & (name != "(no genres listed)"))
+def distinct_names(names: Column) -> Column:
+    """array<string>: trimmed, distinct, sorted, without empty ones; empty for null."""
+    # a lambda: F.trim has a second parameter, which transform would take for the place in the array
+    trimmed = F.transform(names, lambda name: F.trim(name))
+    real = F.filter(trimmed, lambda name: name != "")
     return F.coalesce(F.array_sort(F.array_distinct(real)), F.array().cast("array<string>"))
+
+
+def genre_names(names: Column) -> Column:
+    """:func:`distinct_names` without MovieLens' ``(no genres listed)``."""
+    return F.filter(distinct_names(names), lambda name: name != "(no genres listed)")
 
 
 def split_genres(text: Column) -> Column:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from fm_spark.config import InputConfig
 from fm_spark.events import generic, movielens
-from fm_spark.events.layouts import MovieLensLayout, find_layout
+from fm_spark.events.attributes import Attribute, parse_attributes, typed_attributes, with_attributes
+from fm_spark.events.layouts import GenericLayout, MovieLensLayout, find_layout
+from fm_spark.events.listed import listed_once
+from fm_spark.events.parsing import instant
 from fm_spark.events.quality import MAX_EXAMPLES, Finding
-from fm_spark.events.rows import Checked, checked_events, refuse
+from fm_spark.events.rows import Checked, checked_events
 from fm_spark.events.sources import MALFORMED, PROBLEM, Source
+from fm_spark.events.users import read_users
 from fm_spark.parallel import side_by_side
 
-_ITEM_COLUMNS = ("item_id", "title", "genres", "year")
+_VALUES = "_values"
 
 
 @dataclass(frozen=True)
@@ -26,19 +31,24 @@ class RawInput:
 
     Attributes:
         events: user_id, item_id (bigint or string), time (timestamp), value, weight (double), duplicates included.
-        items: item_id, title (may be null), genres (array<string>), year; one row an item; None without an items file.
-        tags: item_id, tag, one row a tag that a user gave; None without them.
+        items: item_id, title (may be null), genres (array<string>), year, attributes; one row an item; None without an
+            items file.
+        attributes: what the configuration declares of the items file.
+        tags: user_id, item_id, tag, time (null when unreadable), one row a tag that a user gave; None without them.
         rated: whether the input has values; without them every event is a positive one.
         rows_read: rows of events, bad ones included.
+        users: user_id, attributes; one row a user of the users' file; None without ``input.user_columns``.
     """
 
     source: str
     events: DataFrame
     items: DataFrame | None
+    attributes: tuple[Attribute, ...]
     tags: DataFrame | None
     rated: bool
     rows_read: int
     findings: list[Finding]
+    users: DataFrame | None = None
 
 
 def read_input(spark: SparkSession, config: InputConfig) -> RawInput:
@@ -49,78 +59,67 @@ def read_input(spark: SparkSession, config: InputConfig) -> RawInput:
     """
     layout = find_layout(spark, config)
     if isinstance(layout, MovieLensLayout):
-        return _read_movielens(spark, layout, config)
+        raw = _read_movielens(spark, layout, config)
+    else:
+        raw = _read_generic(spark, layout, config)
+    whole_ids = isinstance(raw.events.schema["user_id"].dataType, T.LongType)
+    users = read_users(spark, layout, config, whole_ids)
+    return replace(raw, users=users.rows, findings=[*raw.findings, *users.findings])
+
+
+def _read_generic(spark: SparkSession, layout: GenericLayout, config: InputConfig) -> RawInput:
+    attributes = parse_attributes(config.item_columns, "input.item_columns", config.items_id_column)
+    items_file = generic.items_source(spark, config, attributes)
     source = generic.events_source(spark, layout, config)
     shape = generic.events_shape(source, config)
     events = checked_events(source, shape, config.bad_rows)
     items, found = _checked_items(
-        generic.items_source(spark, config), lambda raw: generic.items_shape(raw, shape.integer_ids["item"]), config
+        items_file, lambda raw: generic.items_shape(raw, shape.integer_ids["item"]), config, attributes
     )
     findings = [*events.findings, *found]
-    return RawInput(source.name, events.rows, items, None, bool(config.value_column), events.read, findings)
+    rated = bool(config.value_column)
+    return RawInput(source.name, events.rows, items, attributes, None, rated, events.read, findings)
 
 
 def _read_movielens(spark: SparkSession, layout: MovieLensLayout, config: InputConfig) -> RawInput:
     source = movielens.ratings_source(spark, layout)
-    files = movielens.items_source(spark, layout), movielens.tags_source(spark, layout)
+    attributes = parse_attributes(config.item_columns, "input.item_columns", movielens.ITEM_ID)
+    files = movielens.items_source(spark, layout, attributes), movielens.tags_source(spark, layout)
     checked: dict[str, Any] = side_by_side(
         {
             "events": lambda: checked_events(
                 source, movielens.ratings_shape(layout, config.value_range), config.bad_rows
             ),
-            "items": lambda: _checked_items(files[0], lambda raw: movielens.items_shape(spark, layout, raw), config),
+            "items": lambda: _checked_items(
+                files[0], lambda raw: movielens.items_shape(spark, layout, raw), config, attributes
+            ),
             "tags": lambda: _checked_tags(files[1]),
         }
     )
     events: Checked = checked["events"]
     (items, found), (tags, unread) = checked["items"], checked["tags"]
     findings = [*events.findings, *found, *unread]
-    return RawInput(source.name, events.rows, items, tags, True, events.read, findings)
+    return RawInput(source.name, events.rows, items, attributes, tags, True, events.read, findings)
 
 
 def _checked_items(
-    source: Source | None, shape: Callable[[DataFrame], DataFrame], config: InputConfig
+    source: Source | None, plain: Callable[[DataFrame], DataFrame], config: InputConfig, attributes: Sequence[Attribute]
 ) -> tuple[DataFrame | None, list[Finding]]:
     """One row an item; of an item listed twice the row with the least title stays."""
     if source is None:
         return None, []
-    shaped = shape(source.read())
-    # min over structs compares the fields in order, so that the choice does not depend on the order of rows
-    first = F.min(F.struct("title", "genres", "year"))
-    known = F.when(F.col(PROBLEM).isNull(), F.col("item_id"))
-    rows = shaped.groupBy(known.alias("item_id")).agg(first.alias("_item"), F.count(F.lit(1)).alias("_rows"))
-    items = rows.where(F.col("item_id").isNotNull())
-    listed = F.col("item_id").isNotNull()
-    counts = rows.agg(
-        F.coalesce(F.sum("_rows"), F.lit(0)).alias("rows"),
-        F.coalesce(F.sum(F.when(~listed, F.col("_rows"))), F.lit(0)).alias("bad"),
-        F.coalesce(F.sum(F.when(listed, F.col("_rows") - 1)), F.lit(0)).alias("again"),
-    )
-    found = counts.collect()[0]
-    if found["bad"] and config.bad_rows == "fail":
-        refuse(source, shape, found["bad"], found["rows"])
-    twice = items.where("_rows > 1").orderBy("item_id").limit(MAX_EXAMPLES).collect() if found["again"] else []
-    findings = [
-        Finding(
-            "unreadable_items",
-            found["bad"],
-            "dropped",
-            "rows of the items file that cannot be read",
-            tuple(source.examples(shape, MAX_EXAMPLES)) if found["bad"] else (),
-        ),
-        Finding(
-            "duplicate_items",
-            found["again"],
-            "dropped",
-            "further rows of the items file for an item that it lists already",
-            tuple(f"item {row['item_id']}: {row['_rows']} rows" for row in twice),
-        ),
-    ]
-    return items.select("item_id", "_item.title", "_item.genres", "_item.year"), findings
+    name = source.name
+
+    def shape(raw: DataFrame) -> DataFrame:
+        typed = typed_attributes(raw, attributes, name, "input.item_columns")
+        return plain(raw).withColumns({_VALUES: typed.values, PROBLEM: F.coalesce(PROBLEM, typed.problem)})
+
+    found = listed_once(source, shape, "item", ("title", "genres", "year", _VALUES), config.bad_rows)
+    return with_attributes(found.rows, attributes, _VALUES), found.findings
 
 
 def _checked_tags(source: Source | None) -> tuple[DataFrame | None, list[Finding]]:
-    """The tags that can be read; they describe clusters only, so a bad one is never a reason to stop."""
+    """The tags that can be read; no event depends on them, so a bad one is never a reason to stop."""
     if source is None:
         return None, []
 
@@ -129,10 +128,11 @@ def _checked_tags(source: Source | None) -> tuple[DataFrame | None, list[Finding
         tag = F.lower(F.trim("tag"))
         problem = F.when(F.col(MALFORMED), "wrong number of fields").when(item.isNull(), "the film is no whole number")
         problem = problem.when(F.coalesce(tag, F.lit("")) == "", "the tag is empty")
-        return raw.withColumns({"item_id": item, "tag": tag, PROBLEM: problem})
+        user, time = F.expr("try_cast(`user` as bigint)"), instant("time", T.StringType(), "seconds")
+        return raw.withColumns({"user_id": user, "item_id": item, "tag": tag, "time": time, PROBLEM: problem})
 
     shaped = shape(source.read())
     bad = shaped.agg(F.count(PROBLEM).alias("bad")).collect()[0]["bad"]
     finding = Finding("unreadable_tags", bad, "dropped", "rows of the tags file that cannot be read or hold no tag",
                       tuple(source.examples(shape, MAX_EXAMPLES)) if bad else ())  # fmt: skip
-    return shaped.where(F.col(PROBLEM).isNull()).select("item_id", "tag"), [finding]
+    return shaped.where(F.col(PROBLEM).isNull()).select("user_id", "item_id", "tag", "time"), [finding]

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyspark import Broadcast
 from pyspark.sql import SparkSession
 
+from fm_spark.core.context import NO_CONTEXT, ContextFields, slice_users
 from fm_spark.core.sequences import Sequences
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.sequences import sequences_from_arrow
@@ -32,9 +33,11 @@ def partitions_for(spark: SparkSession, catalogue: Catalogue) -> int:
     return max(spark.sparkContext.defaultParallelism, -(-int(catalogue.count.sum()) // _PARTITION_EVENTS))
 
 
-def user_blocks(batches: Iterable[pa.RecordBatch], feature_to_item: npt.NDArray[np.int32]) -> Iterator[Sequences]:
+def user_blocks(
+    batches: Iterable[pa.RecordBatch], feature_to_item: npt.NDArray[np.int32], context: ContextFields = NO_CONTEXT
+) -> Iterator[Sequences]:
     """Packs the rows of ``ordered_events`` into blocks small enough to rank: at most 2,048 users."""
-    for block in sequences_from_arrow(batches, feature_to_item, _BLOCK_EVENTS):
+    for block in sequences_from_arrow(batches, feature_to_item, _BLOCK_EVENTS, context):
         for first in range(0, block.n_users, _BLOCK_USERS):
             ptr = block.ptr[first : first + _BLOCK_USERS + 1]
             rows = slice(ptr[0], ptr[-1])
@@ -46,6 +49,7 @@ def user_blocks(batches: Iterable[pa.RecordBatch], feature_to_item: npt.NDArray[
                 block.weight[rows],
                 block.part[rows],
                 None if block.value is None else block.value[rows],
+                slice_users(block.context, first, first + _BLOCK_USERS, rows),
             )
 
 

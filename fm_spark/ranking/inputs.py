@@ -12,7 +12,8 @@ from fm_spark.core.machine import Machine
 from fm_spark.core.queries import Ranker
 from fm_spark.errors import DivergenceError
 from fm_spark.events.catalogue import Catalogue, load_catalogue
-from fm_spark.tables.contracts import EVENTS, ITEMS
+from fm_spark.events.user_columns import with_attributes
+from fm_spark.tables.contracts import EVENTS, ITEMS, USERS
 from fm_spark.tables.runs import ModelRecord, latest_model, model_run_id
 from fm_spark.tables.store import TableStore
 from fm_spark.training.loading import load_machine
@@ -20,7 +21,11 @@ from fm_spark.training.loading import load_machine
 
 @dataclass(frozen=True)
 class RankingInputs:
-    """A model with the tables that it was trained on, at the versions that training read."""
+    """A model with the tables that it was trained on, at the versions that training read.
+
+    Attributes:
+        events: with the attributes of the users where the machine has fields of them.
+    """
 
     model: ModelRecord
     machine: Ranker
@@ -42,6 +47,8 @@ def load_inputs(store: TableStore, config: Config, purpose: str) -> RankingInput
     catalogue = load_catalogue(items)
     machine = load_machine(store, model.model_version, catalogue)
     check_finite(machine, catalogue)
+    if machine.context.user:
+        events = with_attributes(events, store.read(USERS, model.input_versions.get(USERS.name)))
     return RankingInputs(model, machine, catalogue, events, items)
 
 
@@ -49,8 +56,13 @@ def check_finite(machine: Ranker, catalogue: Catalogue) -> None:
     """Refuses a machine that holds a number that is not finite.
 
     Raises:
-        DivergenceError: names the first item that has one.
+        DivergenceError: names the first item that has one, or the fields of time and users.
     """
+    if machine.context_factors is not None and not np.isfinite(machine.context_factors).all():
+        raise DivergenceError(
+            "the model has parameters that are not finite in a field of time or of the users' columns; train again "
+            "with a smaller train.learning_rate"
+        )
     finite = np.isfinite(machine.item_bias) & np.isfinite(machine.item_factors).all(axis=1)
     if isinstance(machine, Machine):
         finite &= np.isfinite(machine.history).all(axis=(0, 1, 3))

@@ -11,9 +11,11 @@ import pandas as pd
 from pyspark.sql import Row, Window
 from pyspark.sql import functions as F
 
+from fm_spark.events.catalogue import Catalogue, load_catalogue
 from fm_spark.report.facts import ClusterFacts, ItemFacts, LikedItem, Recommended, UserLists
 from fm_spark.report.pinned import Pinned, utc
 from fm_spark.tables.contracts import CLUSTER_PROFILES, EVENTS, FM_PARAMETERS, ITEM_CLUSTERS, ITEMS, TOP_N
+from fm_spark.training.features import ITEM, ITEM_SIDE, OF_COLUMN, item_features, ordered_fields
 
 SHOWN_LIKED = 5
 SHOWN_TOP = 10
@@ -144,16 +146,17 @@ def item_facts(pinned: Pinned) -> ItemFacts:
     # joined here, not in Spark: four small tables, and every join would cost several jobs
     listed = pinned.read(TOP_N).groupBy("item_id").agg(F.count(F.lit(1)).alias("listed")).toPandas()
     clusters = pinned.read(ITEM_CLUSTERS).select("item_id", "cluster_id").toPandas()
-    items = pinned.read(ITEMS).select("item_id", "count", "genres").toPandas()
+    catalogue = load_catalogue(pinned.read(ITEMS))
+    items = pd.DataFrame({"item_id": catalogue.item_id, "count": catalogue.count, "place": range(catalogue.n_items)})
     vectors = _vectors(pinned)
     counts = items.merge(listed, on="item_id", how="left")
     best = items.merge(clusters, on="item_id").sort_values(["count", "item_id"], ascending=[False, True])
     mapped = best.head(MAPPED_ITEMS).assign(value=best["item_id"].astype(str))
-    mapped = mapped.merge(vectors[vectors["field"] == "item"], on="value")
+    mapped = mapped.merge(vectors[vectors["field"] == ITEM], on="value")
     return ItemFacts(
         count=counts["count"].to_numpy(dtype=np.int64),
         listed=counts["listed"].fillna(0).to_numpy(dtype=np.int64),
-        map_vectors=_composed(mapped, vectors[vectors["field"] == "genre"]),
+        map_vectors=_composed(mapped, vectors, catalogue),
         map_clusters=mapped["cluster_id"].to_numpy(dtype=np.int64),
     )
 
@@ -161,15 +164,17 @@ def item_facts(pinned: Pinned) -> ItemFacts:
 def _vectors(pinned: Pinned) -> pd.DataFrame:
     """Columns field, value, factors of the item side of the published model."""
     of_model = F.col("model_version") == F.lit(pinned.publication.model_version)
-    item_side = F.col("field").isin("item", "genre")
+    item_side = F.col("field").isin(ITEM, *ITEM_SIDE) | F.col("field").startswith(OF_COLUMN)
     return pinned.read(FM_PARAMETERS).where(of_model & item_side).select("field", "value", "factors").toPandas()
 
 
-def _composed(items: pd.DataFrame, genres: pd.DataFrame) -> npt.NDArray[np.float32]:
-    """Item vectors: the item's own and those of its n genres, each times 1 / sqrt(n)."""
-    of_genre = {value: np.asarray(factors) for value, factors in zip(genres["value"], genres["factors"], strict=True)}
-    rows = []
-    for own, names in zip(items["factors"], items["genres"], strict=True):
-        known = [of_genre[name] for name in names if name in of_genre]
-        rows.append(np.asarray(own) + sum(known, start=np.zeros(len(own))) / np.sqrt(max(len(names), 1)))
-    return np.array(rows, dtype=np.float32).reshape(len(rows), -1)
+def _composed(items: pd.DataFrame, vectors: pd.DataFrame, catalogue: Catalogue) -> npt.NDArray[np.float32]:
+    """Item vectors: the item's own and those of its side features, each times its value."""
+    own = np.array(items["factors"].tolist(), dtype=np.float64).reshape(len(items), -1)
+    side = item_features(catalogue, ordered_fields(vectors["field"].unique()))
+    if not side.parts:
+        return own.astype(np.float32)
+    factors = vectors.set_index(["field", "value"])["factors"]
+    learnt = np.array([factors[part.field, name] for part in side.parts for name in part.names], dtype=np.float64)
+    composed: npt.NDArray[np.float32] = (own + side.x[items["place"].to_numpy()] @ learnt).astype(np.float32)
+    return composed

@@ -73,7 +73,7 @@ def data_rows(made: Plan, counts: Counts) -> list[Row]:
         ("events", f"{w.events:,}", f"{size.events:,} of them in the training part"),
         ("positives", f"{w.positives:,}", f"{size.positives:,} of them in the training part"),
         ("items", f"{w.items:,}", ""),
-        ("side features", f"{w.side_features:,}", "genres of the items" if w.side_features else ""),
+        ("side features", f"{w.side_features:,}", "genres and other values of the items" if w.side_features else ""),
     ]
 
 

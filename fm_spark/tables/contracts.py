@@ -88,7 +88,12 @@ VOCABULARY = Contract(
     "vocabulary",
     "(field, value) <-> feature index; rows are only ever added, so an index means the same in every model",
     (
-        Column("field", "string", "item, genre, history_liked_<decay>, history_not_liked_<decay>, user, bag"),
+        Column(
+            "field",
+            "string",
+            "item, genre, year, tag, item:<column>, history_liked_<decay>, history_not_liked_<decay>, user, bag, "
+            "hour_of_week, days_since_first, calendar, user:<column>",
+        ),
         Column("value", "string", "the value as text; __unseen__ stands for every value that is not listed"),
         Column("feature", "int", "feature index, dense from 0"),
         Column("run_id", "string", "the run that added the row"),
@@ -109,11 +114,30 @@ ITEMS = Contract(
         Column("tags", "array<string>", "distinct tags given by users, lower case, most given first; empty when none"),
         Column("item_feature", "int", "feature index of the item (field item of the vocabulary)"),
         Column("count", "bigint", "events of the item, all splits"),
+        Column(
+            "attributes",
+            "map<string, array<string>>",
+            "values of the columns in input.item_columns, numbers as deciles, __unseen__ for what is not known; under "
+            "__tags__, with train.tags, the tags given before the test starts",
+        ),
         RUN_ID,
     ),
     key=("item_id",),
     mode="replace",
     order=("item_id",),
+)
+
+USERS = Contract(
+    "users",
+    "The users of the users' file, with what it says about them; written only with input.user_columns",
+    (
+        Column("user_id", ID, "the customer, as in the input"),
+        Column("attributes", "map<string,array<string>>", "column -> values; of numbers the tenth they lie in"),
+        RUN_ID,
+    ),
+    key=("user_id",),
+    mode="replace",
+    order=("user_id",),
 )
 
 DATA_QUALITY = Contract(
@@ -333,6 +357,6 @@ PUBLICATIONS = Contract(
 
 # the tables that a run hands to readers; CHECKPOINTS is not one of them
 ALL: tuple[Contract, ...] = (
-    EVENTS, VOCABULARY, ITEMS, DATA_QUALITY, FM_PARAMETERS, FM_MODEL, TRAINING_HISTORY, EVALUATION, TOP_N,
+    EVENTS, VOCABULARY, ITEMS, USERS, DATA_QUALITY, FM_PARAMETERS, FM_MODEL, TRAINING_HISTORY, EVALUATION, TOP_N,
     ITEM_CLUSTERS, CLUSTER_PROFILES, PUBLICATIONS,
 )  # fmt: skip

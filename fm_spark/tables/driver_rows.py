@@ -60,6 +60,11 @@ def spark_rows(spark: SparkSession, frame: pd.DataFrame, contract: Contract) -> 
 
 
 def _plain(value: object) -> object:
+    """What Spark makes a row of: arrays and the values of maps, as they come back from a frame, as lists."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     return value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
 
 

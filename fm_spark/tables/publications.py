@@ -9,7 +9,7 @@ import pandas as pd
 from pyspark.sql import functions as F
 
 from fm_spark.errors import TableError
-from fm_spark.tables.contracts import ALL, EVALUATION, FM_MODEL, ITEM_CLUSTERS, PUBLICATIONS, TOP_N, Contract
+from fm_spark.tables.contracts import ALL, EVALUATION, FM_MODEL, ITEM_CLUSTERS, PUBLICATIONS, TOP_N, USERS, Contract
 from fm_spark.tables.store import WRITTEN_BY, TableStore
 
 
@@ -91,5 +91,7 @@ def _versions(store: TableStore, run_id: str, model_version: str) -> dict[str, i
     for contract in ALL:
         if contract is not PUBLICATIONS and contract.name not in versions and store.exists(contract):
             own = store.version_of_run(contract, run_id)
+            if contract is USERS and own is None:
+                continue  # of an earlier run: this one has no columns of users
             versions[contract.name] = store.version(contract) if own is None else own
     return versions

@@ -28,6 +28,7 @@ WRITTEN_BY = {
     "events": "events",
     "vocabulary": "events",
     "items": "events",
+    "users": "events",
     "data_quality": "events",
     "fm_parameters": "train",
     "fm_model": "train",

@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark import RDD, StorageLevel
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from fm_spark.core.context import NO_CONTEXT, ContextFields
 from fm_spark.core.sequences import UNUSED, Sequences, hold_out, select
-from fm_spark.events.sequences import COLUMNS, VALUE, pack
+from fm_spark.events.sequences import COLUMNS, TIME, VALUE, context_columns, pack
+from fm_spark.events.user_columns import ATTRIBUTES
 
 VALIDATION, EVALUATION, PUBLISH = "tune", "evaluation", "publish"
 """The stages of a run: which events may be seen."""
@@ -74,19 +76,22 @@ def pack_slices(
     partitions: int,
     validation: tuple[float, int],
     values: bool = False,
+    context: ContextFields = NO_CONTEXT,
 ) -> Slices:
     """Packs the events table into ``n_rounds`` slices of ``n_blocks`` blocks and persists them.
 
     Args:
-        events: the events table; with a column ``row`` (int) blocks know their users' rows.
+        events: the events table; with a column ``row`` (int) blocks know their users' rows; where users have fields,
+            with :func:`~fm_spark.events.user_columns.with_attributes`.
         partitions: how many tasks a round gets; does not change any result.
         validation: share of the positives and fewest positives of the validation cut.
         values: whether the sequences hold the ratings.
+        context: the context fields that the sequences hold.
     """
-    further = [name for name, wanted in ((VALUE, values), (_ROW, _ROW in events.columns)) if wanted]
-    packed = _packed(events, feature_to_item, n_blocks, n_rounds, partitions, validation, further).persist(
-        StorageLevel.MEMORY_AND_DISK
-    )
+    names = [name for name, wanted in ((VALUE, values), (_ROW, _ROW in events.columns)) if wanted]
+    further = [*map(F.col, names), *context_columns(context)]
+    placed = _placed(events, n_blocks, n_rounds, partitions, further)
+    packed = _packed(placed, feature_to_item, validation, context).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         rdds = []
         for r in range(n_rounds):
@@ -99,35 +104,33 @@ def pack_slices(
         packed.unpersist()
 
 
-def _packed(
-    events: DataFrame,
-    feature_to_item: npt.NDArray[np.int32],
-    n_blocks: int,
-    n_rounds: int,
-    partitions: int,
-    validation: tuple[float, int],
-    further: list[str],
-) -> DataFrame:
+def _placed(events: DataFrame, n_blocks: int, n_rounds: int, partitions: int, further: list[Column]) -> DataFrame:
+    """Slice, block and user of every event, and what is packed; blocks whole and in order in their partitions."""
     keyed = events.select(
         F.pmod(F.xxhash64("user_id", F.lit("slice")), F.lit(n_rounds)).cast("int").alias("slice"),
         F.pmod(F.xxhash64("user_id", F.lit("block")), F.lit(n_blocks)).cast("int").alias("block"),
         F.col("user_id"),
         F.xxhash64("user_id").alias("user"),
         F.col("position"),
-        *[F.col(name) for name in (*COLUMNS, *further) if name != "user_id"],
+        *[F.col(name) for name in COLUMNS if name != "user_id"],
+        *further,
     )
     even = _even_keys(events.sparkSession, partitions)
     task = F.element_at(F.array(*map(F.lit, even)), F.col("block") % F.lit(partitions) + 1)
     ordered = keyed.repartition(partitions, task).sortWithinPartitions("slice", "block", "user_id", "position")
-    columns = ["slice", "block", "user", *[name for name in (*COLUMNS, *further) if name != "user_id"]]
+    return ordered.drop("user_id", "position")
 
+
+def _packed(
+    placed: DataFrame, feature_to_item: npt.NDArray[np.int32], validation: tuple[float, int], context: ContextFields
+) -> DataFrame:
     def to_blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for key, table in _groups(batches):
-            block = _block(key, table, feature_to_item, validation)
+            block = _block(key, table, feature_to_item, validation, context)
             payload = pickle.dumps(block, protocol=5)
             yield pa.RecordBatch.from_pydict({"slice": pa.array([key[0]], pa.int32()), "payload": [payload]})
 
-    return ordered.select(*columns).mapInArrow(to_blocks, "slice int, payload binary")
+    return placed.mapInArrow(to_blocks, "slice int, payload binary")
 
 
 def _even_keys(spark: SparkSession, partitions: int) -> list[int]:
@@ -162,10 +165,14 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[tuple[int, int]
 
 
 def _block(
-    key: tuple[int, int], table: pa.Table, feature_to_item: npt.NDArray[np.int32], validation: tuple[float, int]
+    key: tuple[int, int],
+    table: pa.Table,
+    feature_to_item: npt.NDArray[np.int32],
+    validation: tuple[float, int],
+    context: ContextFields,
 ) -> Block:
-    columns = {name: table[name] for name in (*COLUMNS, VALUE) if name in table.column_names}
-    sequences = pack(pa.table({"user_id": table["user"], **columns}), feature_to_item)
+    columns = {name: table[name] for name in (*COLUMNS, VALUE, TIME, ATTRIBUTES) if name in table.column_names}
+    sequences = pack(pa.table({"user_id": table["user"], **columns}), feature_to_item, context)
     cut = np.full(len(sequences.item), UNUSED, np.uint8)
     train = sequences.part == 0
     cut[train] = hold_out(select(sequences, train), *validation)

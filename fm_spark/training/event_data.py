@@ -71,13 +71,13 @@ class EventData:
 
     Attributes:
         fields: rows of each field.
-        genres: float32 CSR [n_items, n_side]; None without any.
+        side: float32 CSR [n_items, n_side], side features of the items; None without any.
         users: None when the user is no feature.
         seen: stage -> int64 [n_items], events of each item that the stage may see.
     """
 
     fields: Fields
-    genres: sparse.csr_matrix | None
+    side: sparse.csr_matrix | None
     users: Users | None
     seen: dict[str, npt.NDArray[np.int64]]
     totals: dict[str, Totals]
@@ -114,18 +114,20 @@ def event_data(
     config: TrainConfig,
     slices: Slices,
     users: Users | None,
-    genres: sparse.csr_matrix | None,
+    side: sparse.csr_matrix | None,
     seen: dict[str, npt.NDArray[np.int64]],
+    n_context: int = 0,
 ) -> EventData:
     """Puts together what the fits share; counts the events of the blocks."""
     n_items = len(seen[PUBLISH])
     fields = Fields(
         len(users.ids) if users is not None else 0,
         n_items,
-        genres.shape[1] if genres is not None else 0,
+        side.shape[1] if side is not None else 0,
         n_items if uses_bag(config) else 0,
+        n_context,
     )
-    return EventData(fields, genres, users, seen, totals_of(slices))
+    return EventData(fields, side, users, seen, totals_of(slices))
 
 
 def needs_rows(config: TrainConfig) -> bool:

@@ -22,6 +22,7 @@ from fm_spark.core.fm_parameters import FmParameters, init_fm
 from fm_spark.core.fm_rows import FmWorkspace
 from fm_spark.core.gradient import make_sampler
 from fm_spark.training.blocks import Block
+from fm_spark.training.context import ContextData
 from fm_spark.training.event_data import EventData
 from fm_spark.training.learner import Array
 from fm_spark.training.resolve import RANKING_METRICS, EventRates, validation_metric
@@ -134,6 +135,7 @@ class EventLearner:
     Args:
         liked: int64 [n_items], positive events of each item that the stage may see: what negatives are drawn by.
         share: share of the users that ranking validation ranks; predictions are validated on all.
+        context: fields of time and of users' columns.
     """
 
     def __init__(
@@ -144,20 +146,24 @@ class EventLearner:
         data: EventData,
         liked: npt.NDArray[np.int64],
         share: float = 1.0,
+        context: ContextData | None = None,
     ) -> None:
         self._config, self._rates, self._stage = config, rates, stage
-        self._data, self._share = data, share
+        self._data, self._share, self._context = data, share, context or ContextData()
         self._strategy = EventLocalSteps() if config.local_steps == "on" else EventGradients(config.optimizer)
         cumulative = make_sampler(liked, config.negatives_power).cumulative
-        self._items = ItemTable(data.fields.item_offset, side_rows(data.genres, data.fields), cumulative)
+        self._items = ItemTable(data.fields.item_offset, side_rows(data.side, data.fields), cumulative)
 
     def start(self) -> EventLearnt:
-        """Random factors, zeros for users and items without events, w0 that predicts the mean."""
+        """Random factors, zeros for users, items and context rows without events, w0 that predicts the mean."""
         fields, config = self._data.fields, self._config
         parameters = init_fm(fields, config.k, config.init_std, self._first_w0(), config.seed)
-        # without training events a row's genres, or nothing, must speak for it
+        # without training events a row's side features, or nothing, must speak for it
         parameters.factors[: fields.n_users][self._data.events_of_users(self._stage) == 0] = 0.0
         parameters.factors[fields.item_offset : fields.side_offset][self._data.seen[self._stage] == 0] = 0.0
+        if fields.n_context:
+            counts = self._context.liked if self._rates.loss == "bpr" else self._context.seen
+            parameters.factors[fields.context_offset : fields.bag_offset][counts[self._stage] == 0] = 0.0
         state = None if config.local_steps == "on" else init_state(fields.n_rows, config.k, config.optimizer)
         return EventLearnt(parameters, state)
 
@@ -198,7 +204,8 @@ class EventLearner:
         places = np.arange(data.fields.n_users, dtype=np.int64)
         totals = data.totals[self._stage]
         limits = (totals.least, totals.greatest)
-        return assemble(self._rates.loss, parameters, data.fields, data.genres, places, limits)
+        context = self._context.fields
+        return assemble(self._rates.loss, parameters, data.fields, data.side, places, limits, context)
 
     def _first_w0(self) -> float:
         totals = self._data.totals[self._stage]

@@ -7,20 +7,31 @@ import numpy.typing as npt
 import pandas as pd
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
-from scipy import sparse
 
+from fm_spark.core.context import ContextFields
 from fm_spark.core.fm_events import Fields
 from fm_spark.core.fm_machine import FmMachine, Ids, assemble
 from fm_spark.core.fm_parameters import FmParameters
 from fm_spark.core.machine import Machine
 from fm_spark.core.queries import Ranker
 from fm_spark.core.side import SideFeatures, compose
+from fm_spark.core.time_fields import TIME_FIELDS
 from fm_spark.errors import TableError
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.vocabulary import UNSEEN
 from fm_spark.tables.contracts import EVENTS, FM_MODEL, FM_PARAMETERS
 from fm_spark.tables.store import TableStore
-from fm_spark.training.features import BAG, GENRE, ITEM, USER, genre_features, history_fields
+from fm_spark.training.features import (
+    BAG,
+    ITEM,
+    OF_USER,
+    USER,
+    Side,
+    context_names,
+    history_fields,
+    item_features,
+    ordered_fields,
+)
 from fm_spark.training.models import GREATEST_RATING, LEAST_RATING
 
 Rows = dict[str, pd.DataFrame]
@@ -49,36 +60,62 @@ def _ranker(described: Row, rows: Rows, catalogue: Catalogue) -> Machine:
     items = [str(i) for i in catalogue.item_id]
     own, own_bias = _table(rows, ITEM, items, k, version)
     history = [_table(rows, field, items, k, version)[0] for field in history_fields(decays)]
-    if GENRE in rows:
-        names, x = genre_features(catalogue)
-        factors, bias = _table(rows, GENRE, names, k, version)
-        side = SideFeatures(x, factors, bias.astype(np.float32))
-        own, own_bias = compose(side, own, own_bias)
+    side = item_features(catalogue, ordered_fields(rows))
+    if side.parts:
+        factors, bias = _side_table(rows, side, k, version)
+        own, own_bias = compose(SideFeatures(side.x, factors, bias.astype(np.float32)), own, own_bias)
     stacked = np.stack(history).reshape(len(decays), 2, catalogue.n_items, k)
-    return Machine(np.array(decays), stacked, own, own_bias.astype(np.float32))
+    context, factors, _ = _context(rows, k, version)
+    of_context = factors if context.n_rows else None
+    return Machine(np.array(decays), stacked, own, own_bias.astype(np.float32), context, of_context)
 
 
 def _event_machine(described: Row, rows: Rows, catalogue: Catalogue, whole_ids: bool) -> FmMachine:
     k, version = int(described["k"]), described["model_version"]
     items = [str(i) for i in catalogue.item_id]
     ids = _ids(rows[USER].index, whole_ids) if USER in rows else np.empty(0, np.int64)
-    genres: sparse.csr_matrix | None = None
-    names: list[str] = []
-    if GENRE in rows:
-        names, genres = genre_features(catalogue)
+    side = item_features(catalogue, ordered_fields(rows))
     bag = items if BAG in rows else []
     parts = [
-        _table(rows, field, values, k, version)
-        for field, values in ((USER, [str(i) for i in ids]), (ITEM, items), (GENRE, names), (BAG, bag))
+        _table(rows, USER, [str(i) for i in ids], k, version),
+        _table(rows, ITEM, items, k, version),
+        _side_table(rows, side, k, version),
+        _table(rows, BAG, bag, k, version),
     ]
+    context, factors, bias = _context(rows, k, version)
+    parts.insert(3, (factors, bias))  # the rows lie in the order of Fields: the bag is the last
     linear = np.concatenate([*(bias for _, bias in parts), [described["w0"]]]).astype(np.float32)
     parameters = FmParameters(np.concatenate([factors for factors, _ in parts]), linear)
-    fields = Fields(len(ids), len(items), len(names), len(bag))
+    fields = Fields(len(ids), len(items), len(side.names), len(bag), context.n_rows)
     settings = described["hyperparameters"]
     limits = None
     if LEAST_RATING in settings:
         limits = float(settings[LEAST_RATING]), float(settings[GREATEST_RATING])
-    return assemble(described["loss"], parameters, fields, genres, ids, limits)
+    return assemble(described["loss"], parameters, fields, side.x if side.parts else None, ids, limits, context)
+
+
+def _side_table(
+    rows: Rows, side: Side, k: int, model_version: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """:func:`_table` of all side fields, in the order of their features."""
+    tables = [_table(rows, part.field, part.names, k, model_version) for part in side.parts]
+    nothing = np.zeros((0, k), np.float32), np.zeros(0)
+    factors, bias = zip(*tables, strict=True) if tables else ([nothing[0]], [nothing[1]])
+    return np.concatenate(factors), np.concatenate(bias)
+
+
+def _context(
+    rows: Rows, k: int, version: str
+) -> tuple[ContextFields, npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """The context fields that the model has, with their vectors and biases."""
+    time = tuple(name for name in TIME_FIELDS if name in rows)
+    user = tuple(sorted(name.removeprefix(OF_USER) for name in rows if name.startswith(OF_USER)))
+    names = context_names(ContextFields(time, user))
+    values = [sorted(value for value in rows[name].index if value != UNSEEN) for name in names]
+    parts = [_table(rows, name, [UNSEEN, *listed], k, version) for name, listed in zip(names, values, strict=True)]
+    factors = np.concatenate([np.zeros((0, k), np.float32), *(factors for factors, _ in parts)])
+    bias = np.concatenate([np.zeros(0), *(bias for _, bias in parts)])
+    return ContextFields(time, user, tuple(map(tuple, values))), factors, bias
 
 
 def _ids(values: pd.Index[str], whole: bool) -> Ids:

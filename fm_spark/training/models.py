@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -18,9 +18,21 @@ from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.vocabulary import UNSEEN
 from fm_spark.tables.contracts import FM_MODEL, FM_PARAMETERS, VOCABULARY
 from fm_spark.tables.store import TableStore
+from fm_spark.training.context import ContextData
 from fm_spark.training.event_data import EventData
 from fm_spark.training.event_learner import EventLearnt
-from fm_spark.training.features import BAG, GENRE, ITEM, USER, genre_features, history_fields, vocabulary_of
+from fm_spark.training.features import (
+    BAG,
+    GENRE,
+    ITEM,
+    USER,
+    Side,
+    context_names,
+    history_fields,
+    item_features,
+    side_fields,
+    vocabulary_of,
+)
 from fm_spark.training.ranker import RankerLearnt
 from fm_spark.training.trainer import Fit
 
@@ -37,6 +49,7 @@ class TrainedModel:
         stage: what it was fitted on.
         liked, not_liked: int64 [n_items], training events of each item that it was fitted on.
         events: what a machine over single events was fitted on besides; None for ``softmax``.
+        context: its context fields.
     """
 
     model_version: str
@@ -46,6 +59,7 @@ class TrainedModel:
     liked: npt.NDArray[np.int64]
     not_liked: npt.NDArray[np.int64]
     events: EventData | None = None
+    context: ContextData = field(default_factory=ContextData)
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,8 @@ def save_models(
     input_versions: dict[str, int],
 ) -> None:
     """Writes the machines of a run, parameters first: a model that ``fm_model`` lists is complete."""
-    tables = [_tables(model, catalogue) for model in models]
+    side = item_features(catalogue, side_fields(config.train, catalogue))
+    tables = [_tables(model, catalogue, side) for model in models]
     own = {table.field: table.values for of_model in tables for table in of_model if table.field not in (ITEM, GENRE)}
     features = vocabulary_of(store, own, run_id)
     rows = [_rows(model, of_model, features) for model, of_model in zip(models, tables, strict=True)]
@@ -81,34 +96,45 @@ def save_models(
     store.write(pd.DataFrame(described, columns=FM_MODEL.column_names), FM_MODEL, run_id)
 
 
-def _tables(model: TrainedModel, catalogue: Catalogue) -> list[_Table]:
+def _tables(model: TrainedModel, catalogue: Catalogue, side: Side) -> list[_Table]:
     learnt = model.fit.learnt
     if isinstance(learnt, EventLearnt) and model.events is not None:
-        return _event_tables(model, learnt, model.events, catalogue)
+        return _event_tables(model, learnt, model.events, catalogue, side)
     if isinstance(learnt, RankerLearnt):
-        return _ranker_tables(model, learnt, catalogue)
+        return _ranker_tables(model, learnt, catalogue, side)
     raise TypeError(f"no tables for {type(learnt).__name__}")
 
 
-def _ranker_tables(model: TrainedModel, learnt: RankerLearnt, catalogue: Catalogue) -> list[_Table]:
-    parameters, side = learnt
+def _ranker_tables(model: TrainedModel, learnt: RankerLearnt, catalogue: Catalogue, side: Side) -> list[_Table]:
+    parameters, of_side = learnt
     items = [str(i) for i in catalogue.item_id]
     own, own_bias = parameters.item_factors, parameters.bias.astype(np.float64)
-    if side is not None:
-        own, own_bias = own_rows(side, parameters.item_factors, parameters.bias)
+    if of_side is not None:
+        own, own_bias = own_rows(of_side, parameters.item_factors, parameters.bias)
     seen = model.liked + model.not_liked
     tables = [_Table(ITEM, items, own_bias, own, seen)]
-    history = parameters.factors[: -parameters.n_items].reshape(-1, parameters.n_items, own.shape[1])
-    for table, field in enumerate(history_fields(model.fit.recipe.settings.decays)):
+    decays = model.fit.recipe.settings.decays
+    history = parameters.history(len(decays)).reshape(-1, parameters.n_items, own.shape[1])
+    for table, name in enumerate(history_fields(decays)):
         count = model.liked if table % 2 else model.not_liked
-        tables.append(_Table(field, items, np.zeros(len(items)), history[table], count))
-    if side is not None:
-        names = genre_features(catalogue).names
-        tables.append(_Table(GENRE, names, side.bias.astype(np.float64), side.factors, (side.x != 0).T @ seen))
-    return tables
+        tables.append(_Table(name, items, np.zeros(len(items)), history[table], count))
+    if of_side is not None:
+        for name, names, place in side.parts:
+            bias, count = of_side.bias[place].astype(np.float64), _count(side, place, seen)
+            tables.append(_Table(name, names, bias, of_side.factors[place], count))
+    of_context = parameters.context(len(decays))
+    return tables + _context_tables(model, of_context, np.zeros(len(of_context)))
 
 
-def _event_tables(model: TrainedModel, learnt: EventLearnt, data: EventData, catalogue: Catalogue) -> list[_Table]:
+def _count(side: Side, place: slice, seen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Training events of items with each of these side features, int64."""
+    counts: npt.NDArray[np.int64] = (side.x[:, place] != 0).T @ seen
+    return counts
+
+
+def _event_tables(
+    model: TrainedModel, learnt: EventLearnt, data: EventData, catalogue: Catalogue, side: Side
+) -> list[_Table]:
     fields, seen = data.fields, model.liked + model.not_liked
     factors, linear = learnt.parameters.factors, learnt.parameters.linear.astype(np.float64)
     items = [str(i) for i in catalogue.item_id]
@@ -120,21 +146,34 @@ def _event_tables(model: TrainedModel, learnt: EventLearnt, data: EventData, cat
     tables = [table(ITEM, items, fields.item_offset, seen)]
     if fields.n_users:
         tables.append(table(USER, [str(i) for i in data.ids], 0, data.events_of_users(model.stage)))
-    if data.genres is not None:
-        names, with_genre = genre_features(catalogue).names, (data.genres != 0).T @ seen
-        tables.append(table(GENRE, names, fields.side_offset, with_genre))
+    for name, names, place in side.parts:
+        tables.append(table(name, names, fields.side_offset + place.start, _count(side, place, seen)))
     if fields.n_bag:
         tables.append(table(BAG, items, fields.bag_offset, seen))
+    own = slice(fields.context_offset, fields.bag_offset)
+    return tables + _context_tables(model, factors[own], linear[:-1][own])
+
+
+def _context_tables(
+    model: TrainedModel, factors: npt.NDArray[np.float32], bias: npt.NDArray[np.float64]
+) -> list[_Table]:
+    """One table a context field; its first row is that of the values that it does not list."""
+    fields, tables = model.context.fields, []
+    for name, offset, values in zip(context_names(fields), fields.offsets.tolist(), fields.values, strict=True):
+        own = slice(offset, offset + len(values) + 1)
+        tables.append(_Table(name, [UNSEEN, *values], bias[own], factors[own], model.context.seen[model.stage][own]))
     return tables
 
 
 def _rows(model: TrainedModel, tables: list[_Table], features: dict[str, dict[str, int]]) -> pd.DataFrame:
     """One row per feature, in the columns of ``fm_parameters`` but the run.
 
-    A value that training has not seen stands for nothing: zeros.
+    A value that training has not seen stands for nothing, zeros, unless items, users or times that are
+    not known have trained it.
     """
     zeros = np.zeros((1, tables[0].factors.shape[1]), np.float32)
-    unseen = [_Table(table.field, [UNSEEN], np.zeros(1), zeros, np.zeros(1, np.int64)) for table in tables]
+    untrained = [table.field for table in tables if UNSEEN not in table.values]
+    unseen = [_Table(name, [UNSEEN], np.zeros(1), zeros, np.zeros(1, np.int64)) for name in untrained]
     return pd.concat(
         [
             pd.DataFrame(

@@ -16,6 +16,7 @@ from fm_spark.core.event_cost import EventWorkload
 from fm_spark.core.planner import Plan, Workload, plan, zipf_counts
 from fm_spark.core.ranker_cost import RankerWorkload
 from fm_spark.events.catalogue import Catalogue
+from fm_spark.training.features import item_features, side_fields
 from fm_spark.training.resolve import DataSize, EventRates, block_count, recipes_to_try, round_count
 
 
@@ -49,11 +50,11 @@ class Cluster:
 
 def counts_of_tables(config: Config, size: DataSize, catalogue: Catalogue) -> Counts:
     """Counts of a run's tables: the liked share of the training part stands for that of all events."""
-    genres = len({name for names in catalogue.genres for name in names}) if config.train.genres else 0
+    side = len(item_features(catalogue, side_fields(config.train, catalogue)).names)
     events = int(catalogue.count.sum())
     positives = round(events * size.positives / max(1, size.events))
     of_items = catalogue.count.astype(np.float64)
-    return Counts(size, events, positives, of_items, genres, f"the tables under {config.tables.root}")
+    return Counts(size, events, positives, of_items, side, f"the tables under {config.tables.root}")
 
 
 def overridden(config: Config, found: Counts | None) -> Counts:

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from fm_spark.config import TrainConfig
 from fm_spark.core.combine import MoveSum
+from fm_spark.core.context import NO_CONTEXT, ContextFields
 from fm_spark.core.gradient import Sampler, Settings, Workspace, make_sampler
 from fm_spark.core.machine import Machine
 from fm_spark.core.optimisers import ADAM, row_state
@@ -19,6 +20,7 @@ from fm_spark.core.parameters import Parameters, init_parameters
 from fm_spark.core.side import SideFeatures, no_progress, share_move
 from fm_spark.core.strategy import LocalSteps, Strategy, Synchronous
 from fm_spark.training.blocks import Block
+from fm_spark.training.context import ContextData
 from fm_spark.training.learner import Array
 from fm_spark.training.validation import validation_metrics
 
@@ -108,6 +110,7 @@ class RankerLearner:
         count: int64 [n_items], positive events of each item that the stage may see.
         side: float32 CSR [n_items, n_side]; None without any.
         share: share of the users that validation ranks.
+        context: the query's fields beside the history.
     """
 
     def __init__(
@@ -118,18 +121,20 @@ class RankerLearner:
         count: Array,
         side: sparse.csr_matrix | None = None,
         share: float = 1.0,
+        context: ContextData | None = None,
     ) -> None:
         self._config, self._decays, self._stage = config, decays, stage
+        self._context = context or ContextData()
         self._count, self._side, self._share = count, side, share
         self._sampler = make_sampler(count, config.negatives_power)
-        self._strategy: Strategy = (
-            LocalSteps(config.trust_region) if config.local_steps == "on" else Synchronous(config.optimizer)
-        )
+        local = LocalSteps(config.trust_region, self._context.fields.sizes)
+        self._strategy: Strategy = local if config.local_steps == "on" else Synchronous(config.optimizer)
 
     def start(self) -> RankerLearnt:
         """Random factors, side features that have learnt nothing."""
         config = self._config
-        parameters = init_parameters(len(self._decays), self._count, config.k, config.init_std, config.seed)
+        context = self._context.liked.get(self._stage)
+        parameters = init_parameters(len(self._decays), self._count, config.k, config.init_std, config.seed, context)
         if config.optimizer == ADAM:
             rows, items = (row_state(ADAM, len(a), w) for a, w in ((parameters.factors, config.k), (self._count, 1)))
             parameters = parameters._replace(factors_state=rows, bias_state=items)
@@ -164,11 +169,13 @@ class RankerLearner:
 
     def metrics(self, sc: SparkContext, blocks: list[RDD[Block]], learnt: RankerLearnt) -> dict[str, float] | None:
         """Ranking metrics."""
-        return validation_metrics(sc, blocks, machine_of(learnt.parameters, self._decays), self._share)
+        machine = machine_of(learnt.parameters, self._decays, self._context.fields)
+        return validation_metrics(sc, blocks, machine, self._share)
 
 
-def machine_of(parameters: Parameters, decays: tuple[float, ...]) -> Machine:
+def machine_of(parameters: Parameters, decays: tuple[float, ...], context: ContextFields = NO_CONTEXT) -> Machine:
     """The ranker that the parameters are; views, no copies."""
-    n_items, k = parameters.n_items, parameters.factors.shape[1]
-    history = parameters.factors[:-n_items].reshape(len(decays), 2, n_items, k)
-    return Machine(np.array(decays), history, parameters.item_factors, parameters.bias)
+    n = len(decays)
+    of_context = parameters.context(n) if context.n_rows else None
+    items, bias = parameters.item_factors, parameters.bias
+    return Machine(np.array(decays), parameters.history(n), items, bias, context, of_context)

@@ -16,8 +16,10 @@ from pyspark.sql import functions as F
 
 from fm_spark.config import Config
 from fm_spark.core.constant_steps import POINTWISE
+from fm_spark.core.context import ContextFields
 from fm_spark.errors import InputError
 from fm_spark.events.catalogue import Catalogue, load_catalogue
+from fm_spark.events.vocabulary import UNSEEN
 from fm_spark.parallel import side_by_side
 from fm_spark.tables.contracts import EVENTS, ITEMS, TRAINING_HISTORY, VOCABULARY
 from fm_spark.tables.runs import events_run_id
@@ -25,10 +27,11 @@ from fm_spark.tables.store import TableStore
 from fm_spark.training.blocks import EVALUATION, PUBLISH, STAGES, VALIDATION, Block, Slices, pack_slices
 from fm_spark.training.capacity import check_training
 from fm_spark.training.checkpoints import Checkpoints, fingerprint
+from fm_spark.training.context import ContextInput, context_input, count_context
 from fm_spark.training.ensemble import restore_ensemble
-from fm_spark.training.event_data import EventData, Users, event_data, find_users, needs_rows, with_rows
+from fm_spark.training.event_data import Users, event_data, find_users, needs_rows, with_rows
 from fm_spark.training.event_learner import restore_events
-from fm_spark.training.features import GENRE, genre_features
+from fm_spark.training.features import Side, context_names, item_features, side_fields
 from fm_spark.training.fits import make_fits
 from fm_spark.training.models import TrainedModel, library_versions, save_models
 from fm_spark.training.ranker import restore_ranker
@@ -90,26 +93,30 @@ def train(store: TableStore, config: Config) -> TrainResult:
     if size.positives == 0:
         raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")
     check_training(store.spark, config, size, catalogue)
-    side = genre_features(catalogue).x if config.train.genres and any(catalogue.genres) else None
-    users = find_users(events) if needs_rows(config.train) else None
-    own = fingerprint(run_id, config, size.digest, catalogue_digest(catalogue), library_versions())
+    fields = side_fields(config.train, catalogue)
+    features = item_features(catalogue, fields)
+    side = features.x if fields else None
+    asked = context_input(store, config, events, versions)
+    own = fingerprint(run_id, config, size.digest + asked.digest, catalogue_digest(catalogue), library_versions())
     every = (config.train.checkpoint_rounds, config.train.checkpoint_minutes)
     restore = partial(restore_ranker, x=side) if config.train.loss == "softmax" else restore_events
+    checkpoints = Checkpoints(store, run_id, own, every, partial(restore_ensemble, restore=restore))
+    users = find_users(events) if needs_rows(config.train) else None
     warm = None
     if old is not None:
-        warm = warm_start(store, config, events, old, _layout(config, catalogue, users, side is not None))
-    checkpoints = Checkpoints(store, run_id, own, every, partial(restore_ensemble, restore=restore))
-    slices = _slices(store, config, with_rows(events, users) if users else events, catalogue, size)
+        warm = warm_start(store, config, events, old, _layout(config, catalogue, users, features, asked.fields))
+    slices = _slices(store, config, asked, users, catalogue, size)
     try:
         counts = stage_counts(slices, catalogue.n_items)
         share = min(1.0, config.train.validation_users / max(1, size.users))
-        data = TrainingData(slices, counts.liked, side, share, warm=warm)
+        data = TrainingData(slices, counts.liked, side, share, None, count_context(slices, asked.fields), warm)
         if config.train.loss != "softmax":
-            data = replace(data, events=event_data(config.train, slices, users, side, counts.seen()))
+            of_events = event_data(config.train, slices, users, side, counts.seen(), asked.fields.n_rows)
+            data = replace(data, events=of_events)
         tried, fits = make_fits(store.spark.sparkContext, data, config.train, size, checkpoints)
     finally:
         slices.unpersist()
-    models = _models(run_id, config, fits, counts, data.events)
+    models = _models(run_id, config, fits, counts, data)
     history = [row for f in (*tried, *fits) for row in f.history]
     side_by_side(
         {
@@ -124,23 +131,29 @@ def train(store: TableStore, config: Config) -> TrainResult:
     )
 
 
-def _layout(config: Config, catalogue: Catalogue, users: Users | None, genres: bool) -> Layout:
+def _layout(config: Config, catalogue: Catalogue, users: Users | None, side: Side, context: ContextFields) -> Layout:
     """Values of the fields in the order of the machine's rows."""
     return Layout(
         [str(item) for item in catalogue.item_id],
-        [FieldValues(GENRE, genre_features(catalogue).names)] if genres else [],
+        [FieldValues(part.field, part.names) for part in side.parts],
         [str(user) for user in users.ids] if users is not None else [],
         tuple(config.train.decays) if config.train.decays != "auto" else (),
+        tuple(
+            FieldValues(name, [UNSEEN, *values])
+            for name, values in zip(context_names(context), context.values, strict=True)
+        ),
     )
 
 
 def _models(
-    run_id: str, config: Config, fits: list[Fit], counts: StageCounts, events: EventData | None
+    run_id: str, config: Config, fits: list[Fit], counts: StageCounts, data: TrainingData
 ) -> list[TrainedModel]:
     """The machine that is measured and the one that is published; one and the same without ``train.refit``."""
     last = PUBLISH if config.train.refit else EVALUATION
     return [
-        TrainedModel(version, purpose, stage, fit, counts.liked[stage], counts.not_liked[stage], events)
+        TrainedModel(
+            version, purpose, stage, fit, counts.liked[stage], counts.not_liked[stage], data.events, data.context
+        )
         for version, purpose, fit, stage in (
             (f"fm-{run_id}-eval", "evaluation", fits[0], EVALUATION),
             (f"fm-{run_id}", "publish", fits[-1], last),
@@ -168,12 +181,15 @@ def data_size(events: DataFrame) -> DataSize:
 
 
 def catalogue_digest(catalogue: Catalogue) -> str:
-    """First 16 hex digits of a sha256 of the items: ids, features and genres, in order."""
-    items = zip(catalogue.item_id.tolist(), catalogue.feature.tolist(), catalogue.genres, strict=True)
-    return hashlib.sha256(json.dumps(list(items)).encode()).hexdigest()[:16]
+    """First 16 hex digits of a sha256 of the items: ids, features and what side features follow from, in order."""
+    ids, features = catalogue.item_id.tolist(), catalogue.feature.tolist()
+    items = zip(ids, features, catalogue.genres, catalogue.year, catalogue.attributes, strict=True)
+    return hashlib.sha256(json.dumps(list(items), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _slices(store: TableStore, config: Config, events: DataFrame, catalogue: Catalogue, size: DataSize) -> Slices:
+def _slices(
+    store: TableStore, config: Config, asked: ContextInput, users: Users | None, catalogue: Catalogue, size: DataSize
+) -> Slices:
     blocks = block_count(config.train, size)
     rounds = round_count(config.train, size, blocks)
     what = f"{size.events} events" if config.train.loss in POINTWISE else f"{size.positives} positive events"
@@ -181,7 +197,8 @@ def _slices(store: TableStore, config: Config, events: DataFrame, catalogue: Cat
     partitions = max(1, min(blocks, store.spark.sparkContext.defaultParallelism))
     cut = (config.train.validation_fraction, config.events.min_positives)
     values = config.train.loss == "squared"
-    return pack_slices(events, catalogue.feature_to_item, blocks, rounds, partitions, cut, values)
+    events = with_rows(asked.events, users) if users else asked.events
+    return pack_slices(events, catalogue.feature_to_item, blocks, rounds, partitions, cut, values, asked.fields)
 
 
 def stage_counts(slices: Slices, n_items: int) -> StageCounts:

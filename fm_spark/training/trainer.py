@@ -15,6 +15,7 @@ from scipy import sparse
 from fm_spark.config import TrainConfig
 from fm_spark.progress import progress
 from fm_spark.training.blocks import Slices
+from fm_spark.training.context import ContextData
 from fm_spark.training.ensemble import EnsembleLearner
 from fm_spark.training.event_data import EventData
 from fm_spark.training.event_learner import EventLearner
@@ -39,6 +40,7 @@ class TrainingData:
         side: float32 CSR [n_items, n_side], side features of the items; None without any.
         validation_share: share of the users that validation ranks.
         events: what training on single events needs besides; None for ``softmax``.
+        context: fields of time and of users' columns.
         warm: the old machines that training goes on from; None without ``train.warm_start``.
     """
 
@@ -47,6 +49,7 @@ class TrainingData:
     side: sparse.csr_matrix | None
     validation_share: float
     events: EventData | None = None
+    context: ContextData = field(default_factory=ContextData)
     warm: WarmStart | None = None
 
 
@@ -127,9 +130,10 @@ def learner_of(data: TrainingData, config: TrainConfig, recipe: Recipe[Any], sta
         members = [replace(alone, seed=config.seed + m) for m in range(config.ensemble)]
         return EnsembleLearner([learner_of(data, member, recipe, stage) for member in members])
     if data.events is not None:
-        return EventLearner(config, recipe.settings, stage, data.events, data.count[stage], data.validation_share)
+        rates, count = recipe.settings, data.count[stage]
+        return EventLearner(config, rates, stage, data.events, count, data.validation_share, data.context)
     decays = recipe.settings.decays
-    return RankerLearner(config, decays, stage, data.count[stage], data.side, data.validation_share)
+    return RankerLearner(config, decays, stage, data.count[stage], data.side, data.validation_share, data.context)
 
 
 def start_state(data: TrainingData, config: TrainConfig, recipe: Recipe[Any], stage: str) -> FitState:

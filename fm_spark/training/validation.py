@@ -58,7 +58,7 @@ def _measure(sent: Broadcast[tuple[Ranker, Items]], share: float, blocks: Iterat
             total = total.merge(
                 rank_metrics(
                     items,
-                    user_queries(seen, machine),
+                    user_queries(seen, machine, truth),
                     user_items(seen.ptr, seen.item, np.ones(len(seen.item), np.bool_)),
                     user_items(truth.ptr, truth.item, np.ones(len(truth.item), np.bool_)),
                 )

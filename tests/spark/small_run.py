@@ -93,7 +93,8 @@ def all_rows(run_id: str) -> dict[str, list[dict[str, Any]]]:
         rows["items"].append(
             {
                 "item_id": item, "title": title, "genres": ["Drama"], "year": None, "tags": [],
-                "item_feature": item - 1, "count": liked_by, "run_id": run_id,
+                "item_feature": item - 1, "count": liked_by, "attributes": {"brand": ["a"], "kinds": []},
+                "run_id": run_id,
             }
         )  # fmt: skip
         rows["vocabulary"].append({"field": "item", "value": str(item), "feature": item - 1, "run_id": run_id})

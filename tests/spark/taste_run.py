@@ -79,7 +79,7 @@ def _items() -> list[dict[str, Any]]:
         {
             "item_id": item, "title": f"Film {item}", "genres": [["Even", "Odd"][item % 2], "All"], "year": 2000,
             "tags": ["quiet"] if item % 2 else [], "item_feature": 2 * (item - 100), "count": events.count(item),
-            "run_id": RUN,
+            "attributes": {}, "run_id": RUN,
         }
         for item in ITEMS
     ]  # fmt: skip

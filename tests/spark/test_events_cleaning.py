@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from fm_spark.events.attributes import TYPE
 from fm_spark.events.cleaning import histories
 from fm_spark.events.encoding import encode_events, encode_items
 from fm_spark.events.items import catalogue_rows, field_values
@@ -84,7 +85,7 @@ def test_later_events_change_nothing_about_earlier_ones(spark: SparkSession, sto
     early = [row for row in log if row[2] <= cut]
     items = spark.range(30).select(
         F.col("id").alias("item_id"), F.lit("t").alias("title"), F.array(F.lit("a"), F.lit("b")).alias("genres"),
-        F.lit(None).cast("int").alias("year"),
+        F.lit(None).cast("int").alias("year"), F.create_map().cast(TYPE).alias("attributes"),
     )  # fmt: skip
 
     def derive(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -86,7 +86,7 @@ def test_tables_keep_their_types(spark: SparkSession, tmp_path: Path, kind: str)
     assert events_of(raw) == [("1", 5, 1577836800.0, 4.0, 1.0)]
     assert raw.items is not None
     found = sorted(tuple(row) for row in raw.items.collect())
-    assert found == [(5, "Five", ["a", "b"], 1999), (6, None, [], None)]
+    assert found == [(5, "Five", ["a", "b"], 1999, {}), (6, None, [], None, {})]
 
 
 def test_csv_items_without_events_and_with_bars(spark: SparkSession, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_csv_items_without_events_and_with_bars(spark: SparkSession, tmp_path: P
     assert not raw.rated
     assert raw.items is not None
     found = {row["item_id"]: tuple(row)[1:] for row in raw.items.collect()}
-    assert found == {"a": ("A, first", ["x", "y"], 2001), "b": (None, [], None)}
+    assert found == {"a": ("A, first", ["x", "y"], 2001, {}), "b": (None, [], None, {})}
     assert {f.check: f.rows for f in raw.findings}["duplicate_items"] == 1
 
 

@@ -25,6 +25,12 @@ def items_of(raw: RawInput) -> dict[Any, tuple[Any, ...]]:
     return {row["item_id"]: (row["title"], row["genres"], row["year"]) for row in raw.items.collect()}
 
 
+def tags_of(raw: RawInput) -> list[tuple[Any, ...]]:
+    assert raw.tags is not None
+    seconds = F.unix_seconds("time").alias("t")
+    return sorted(tuple(row) for row in raw.tags.select("user_id", "item_id", "tag", seconds).collect())
+
+
 def test_csv_releases_with_byte_order_mark_crlf_and_quotes(spark: SparkSession, tmp_path: Path) -> None:
     folder = tmp_path / "my films"
     write(folder / "ratings.csv", f"\ufeff{RATINGS_HEADER}\r\n1,10,0.5,964982703\r\n\r\n2,20,5.0,964982704\r\n")
@@ -40,8 +46,7 @@ def test_csv_releases_with_byte_order_mark_crlf_and_quotes(spark: SparkSession, 
         10: ("American President, The (1995)", ["Comedy", "Drama", "Romance"], 1995),
         20: ('"Great" Amélie (2001)', [], 2001),
     }
-    assert raw.tags is not None
-    assert [tuple(row) for row in raw.tags.collect()] == [(10, "funny"), (10, "funny")]
+    assert tags_of(raw) == [(1, 10, "funny", 1), (2, 10, "funny", 2)]
     assert {f.check: f.rows for f in raw.findings}["unreadable_tags"] == 1
     assert raw.events.select("time").first()["time"].replace(tzinfo=UTC) == datetime(2000, 7, 30, 18, 45, 3, tzinfo=UTC)
     assert raw.events.dtypes == [
@@ -79,8 +84,7 @@ def test_10m_in_utf8_with_half_stars_and_tags(spark: SparkSession, tmp_path: Pat
     raw = read_input(spark, settings(tmp_path).input)
     assert [row[3] for row in ratings_of(raw)] == [0.5, 4.5]
     assert items_of(raw)[10] == ("Amélie (Fabuleux destin, Le) (2001)", ["Comedy"], 2001)
-    assert raw.tags is not None
-    assert [tuple(row) for row in raw.tags.collect()] == [(10, "so::odd!")]
+    assert tags_of(raw) == [(15, 10, "so::odd!", 1215184630)]
 
 
 def test_100k_with_tabs_bars_and_genre_flags(spark: SparkSession, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from fm_spark.events.attributes import TYPE
 from fm_spark.events.encoding import encode_items
 from fm_spark.events.items import catalogue_rows, field_values
 from fm_spark.events.vocabulary import UNSEEN, extend_vocabulary
@@ -98,14 +99,15 @@ def test_indices_ascend_when_genres_are_older_than_the_item(spark: SparkSession,
 def test_catalogue_joins_file_events_and_tags(spark: SparkSession) -> None:
     histories = spark.createDataFrame([(1,), (1,), (7,)], "item_id bigint")
     listed = spark.createDataFrame(
-        [(1, "One", ["a"], 1999), (2, " ", [], None)], "item_id bigint, title string, genres array<string>, year int"
+        [(1, "One", ["a"], 1999, {}), (2, " ", [], None, {})],
+        f"item_id bigint, title string, genres array<string>, year int, attributes {TYPE}",
     )
     tags = spark.createDataFrame([(1, "x"), (1, "b"), (1, "b"), (1, "a"), (9, "z")], "item_id bigint, tag string")
-    rows = sorted(tuple(row) for row in catalogue_rows(histories, listed, tags).collect())
+    rows = sorted((tuple(row) for row in catalogue_rows(histories, listed, tags).collect()), key=lambda row: row[0])
     assert rows == [
-        (1, "One", ["a"], 1999, ["b", "a", "x"], 2, True),
-        (2, "2", [], None, [], 0, True),
-        (7, "7", [], None, [], 1, False),
+        (1, "One", ["a"], 1999, ["b", "a", "x"], 2, {}, True),
+        (2, "2", [], None, [], 0, {}, True),
+        (7, "7", [], None, [], 1, {}, False),
     ]
-    bare = sorted(tuple(row) for row in catalogue_rows(histories, None, None).collect())
-    assert bare == [(1, "1", [], None, [], 2, False), (7, "7", [], None, [], 1, False)]
+    bare = sorted((tuple(row) for row in catalogue_rows(histories, None, None).collect()), key=lambda row: row[0])
+    assert bare == [(1, "1", [], None, [], 2, {}, False), (7, "7", [], None, [], 1, {}, False)]

@@ -114,7 +114,8 @@ def test_the_check_of_train_counts_the_catalogue(spark: SparkSession) -> None:
     n = 100_000
     ids = np.arange(n)
     titles = np.full(n, "", dtype=object)
-    catalogue = Catalogue(ids, titles, [[]] * n, np.full(n, 200), ids.astype(np.int32), ids.astype(np.int32))
+    features = ids.astype(np.int32)
+    catalogue = Catalogue(ids, titles, [[]] * n, np.full(n, 200), features, features, [None] * n, [{}] * n)
     size = DataSize(100_000, 16_000_000, 8_000_000, n)
     check_training(spark, load_config(overrides=["train.k=1"]), size, catalogue)
     with pytest.raises(CapacityError, match=r"train.k = 1024 with 100,000 items .*use train.k <= "):

@@ -78,6 +78,8 @@ def test_values_survive_the_way_to_pandas(run_store: TableStore) -> None:
     model = DeltaTable(store.path(C.FM_MODEL)).to_pandas().iloc[0]
     assert dict(model["metrics"]) == {"ndcg_at_10": 0.3}
     assert list(model["decays"]) == [0.8]
+    attributes = DeltaTable(store.path(C.ITEMS)).to_pandas()["attributes"].iloc[0]
+    assert {name: list(values) for name, values in dict(attributes).items()} == {"brand": ["a"], "kinds": []}
     profile = DeltaTable(store.path(C.CLUSTER_PROFILES)).to_pandas().iloc[0]
     assert profile["exemplars"][0] == {"item_id": "1", "title": "[REC] (2007)", "distance": 0.1, "count": 2}
     factors = DeltaTable(store.path(C.FM_PARAMETERS)).to_pandas()["factors"].iloc[0]

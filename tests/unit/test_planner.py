@@ -137,7 +137,9 @@ def _users(n: int, n_items: int, seed: int) -> Sequences:
 
 
 def _learn(parameters, sequences, seed):  # type: ignore[no-untyped-def]
-    settings = Settings((0.5, 0.9)[: (parameters.n_tables - 1) // 2], 0.1, 0.05, 0.0, 32, 16, 0.3)
+    settings = Settings(
+        (0.5, 0.9)[: (len(parameters.factors) // parameters.n_items - 1) // 2], 0.1, 0.05, 0.0, 32, 16, 0.3
+    )
     sampler = make_sampler(np.bincount(sequences.item, minlength=parameters.n_items), 0.5)
     work = Workspace(parameters.factors.shape, parameters.n_items)
     return on_grid(run_block(parameters, work, sequences, sampler, settings, np.random.default_rng(seed)), parameters)
@@ -264,4 +266,5 @@ def _catalogue():  # type: ignore[no-untyped-def]
 
     ids = np.arange(4)
     titles = np.array(list("abcd"), dtype=object)
-    return Catalogue(ids, titles, [["x"], ["x", "y"], [], []], np.array([70, 20, 10, 0]), ids, ids)
+    genres: list[list[str]] = [["x"], ["x", "y"], [], []]
+    return Catalogue(ids, titles, genres, np.array([70, 20, 10, 0]), ids, ids, [None] * 4, [{}] * 4)

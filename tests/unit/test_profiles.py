@@ -15,7 +15,7 @@ def catalogue(genres: list[list[str]], count: list[int], title: list[str] | None
     n = len(genres)
     places = np.arange(n, dtype=np.int32)
     titles = np.array(title or [f"T{i}" for i in range(n)], dtype=object)
-    return Catalogue(np.arange(n) + 1, titles, genres, np.array(count), places, places)
+    return Catalogue(np.arange(n) + 1, titles, genres, np.array(count), places, places, [None] * n, [{}] * n)
 
 
 def clusters(of: list[int], distance: list[float] | None = None) -> Clusters:
