@@ -151,7 +151,8 @@ def vocabulary_of(store: TableStore, values: dict[str, list[str]], run_id: str) 
     Returns:
         Plain dicts on the driver: they grow with the parameters, which training holds there too.
     """
-    frames = [pd.DataFrame({"field": field, "value": column}) for field, column in values.items()]
+    # a field without any value has an index for the unseen one too
+    frames = [pd.DataFrame({"field": field, "value": [UNSEEN, *column]}) for field, column in values.items()]
     vocabulary = extend_vocabulary(store, pd.concat(frames, ignore_index=True), run_id)
     wanted = vocabulary[vocabulary["field"].isin([ITEM, GENRE, *values])]
     return {

@@ -21,17 +21,17 @@ from fm_spark.ranking.inputs import RankingInputs, load_inputs
 from fm_spark.tables.store import TableStore
 from jobs import events, train
 
-COLUMNS = ["brand:categorical", "kinds:multi", "price:numeric"]
+COLUMNS = ["brand:categorical", "kinds:multi", "price:numeric", "nothing:multi"]
 N_ITEMS = 12
 
 
 def item_lines() -> list[str]:
     """Items 0 to 10 of 12; some values are not known."""
-    lines = ["item_id,title,year,brand,kinds,price"]
+    lines = ["item_id,title,year,brand,kinds,price,nothing"]
     for item in range(N_ITEMS - 1):
         year, brand = ("" if item == 3 else 1990 + item), ("" if item == 4 else "ab"[item % 2])
         kinds, price = ["", "x", "y|x", "x|y|z"][item % 4], ("nan" if item == 5 else item * 1.5)
-        lines.append(f"{item},Item {item},{year},{brand},{kinds},{price}")
+        lines.append(f"{item},Item {item},{year},{brand},{kinds},{price},")
     return lines
 
 
@@ -71,7 +71,7 @@ def active(item: Any) -> list[tuple[tuple[str, str], float]]:
     first = int(item.year) // 5 * 5 if not np.isnan(item.year) else None
     fields = {
         "genre": list(item.genres), "year": ["__unseen__" if first is None else f"{first}-{first + 4}"],
-        **{f"item:{name}": list(own[name]) for name in ("brand", "kinds", "price")},
+        **{f"item:{name}": list(own[name]) for name in ("brand", "kinds", "nothing", "price")},
     }  # fmt: skip
     one_hot: list[tuple[tuple[str, str], float]] = [(("item", str(item.item_id)), 1.0)]
     return one_hot + [((f, value), len(values) ** -0.5) for f, values in fields.items() for value in values]
@@ -92,7 +92,7 @@ def test_scores_over_histories_follow_from_the_rows_alone(spark: SparkSession, t
     machine = inputs.machine
     assert isinstance(machine, Machine)
     assert {field for field, _ in parameters.index} == {
-        "item", "year", "item:brand", "item:kinds", "item:price",
+        "item", "year", "item:brand", "item:kinds", "item:nothing", "item:price",
         *(f"history_{kind}_{decay:g}" for decay in model.decays for kind in ("liked", "not_liked")),
     }  # fmt: skip
     # one liked event, of item 0: the value of each bag is 1
@@ -106,7 +106,8 @@ def test_scores_over_histories_follow_from_the_rows_alone(spark: SparkSession, t
     for field in ("year", "item:brand", "item:price"):
         assert np.any(np.array(unseen.loc[field, "factors"]) != 0.0), field
         assert unseen.loc[field, "count"] > 0
-    assert not np.any(np.array(unseen.loc["item:kinds", "factors"]))
+    for field in ("item:kinds", "item:nothing", "item"):
+        assert not np.any(np.array(unseen.loc[field, "factors"])), field
     vocabulary = DeltaTable(f"{config.tables.root}/vocabulary").to_pandas().set_index(["field", "value"])["feature"]
     assert parameters["feature"].to_dict() == vocabulary.loc[parameters.index].to_dict()
 
@@ -118,7 +119,7 @@ def test_ratings_follow_from_the_rows_alone(spark: SparkSession, tmp_path: Path)
     inputs, parameters, _, items = served(spark, config)
     machine = inputs.machine
     assert isinstance(machine, FmMachine)
-    assert machine.fields.n_side == sum(field.startswith(("year", "item:")) for field, _ in parameters.index) - 1
+    assert machine.fields.n_side == sum(field.startswith(("year", "item:")) for field, _ in parameters.index) - 2
     user = np.asarray(parameters.loc[("user", "7"), "factors"], float)
     scores = machine.item_bias + machine.item_factors @ user
     of_user = [(("user", "7"), 1.0)]
@@ -133,20 +134,20 @@ def test_columns_of_every_kind_of_file(spark: SparkSession, tmp_path: Path, kind
     if kind != "csv":
         rows = spark.read.csv(str(tmp_path / "items.csv"), header=True)
         typed = rows.selectExpr("cast(item_id as int) item_id", "title", "cast(year as int) year", "brand",
-                                "split(kinds, '[|]') kinds", "cast(price as double) price")  # fmt: skip
+                                "split(kinds, '[|]') kinds", "cast(price as double) price", "nothing")  # fmt: skip
         typed.write.format(kind).save(str(tmp_path / "items"))
         config = config_of(tmp_path, input__items_path=str(tmp_path / "items"))
     raw = read_input(spark, config.input)
     assert raw.items is not None
     found = {row["item_id"]: row["attributes"] for row in raw.items.collect()}
-    assert found[2] == {"brand": ["a"], "kinds": ["x", "y"], "price": ["3/10"]}
-    assert found[4] == {"brand": ["__unseen__"], "kinds": [], "price": ["5/10"]}
+    assert found[2] == {"brand": ["a"], "kinds": ["x", "y"], "price": ["3/10"], "nothing": []}
+    assert found[4] == {"brand": ["__unseen__"], "kinds": [], "price": ["5/10"], "nothing": []}
     assert found[5]["price"] == ["__unseen__"]
 
 
 def test_rows_with_text_for_a_number(spark: SparkSession, tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    lines = [*item_lines(), "90,Item,1990,a,x,cheap"]
+    lines = [*item_lines(), "90,Item,1990,a,x,cheap,"]
     write(tmp_path / "items.csv", "\n".join(lines) + "\n")
     with pytest.raises(InputError, match=r"items\.csv line 13: 90.* \(price 'cheap' is not a finite number\)"):
         read_input(spark, config.input)
