@@ -179,6 +179,9 @@ def test_auto_follows_from_the_size() -> None:
     small, large = DataSize(600, 80_000, 40_000, 6_000), DataSize(160_000, 20_000_000, 10_000_000, 40_000)
     assert (block_count(config, small), round_count(config, small, 1)) == (1, 1)
     assert block_count(config, large) == 40
+    middle = DataSize(6_040, 900_000, 500_000, 3_700)
+    assert block_count(config, middle) == block_count(load_config(overrides=["train.loss=squared"]).train, middle) == 1
+    assert block_count(config, DataSize(6_040, 2_000_000, 1_000_000, 3_700)) == 4
     assert 10 <= round_count(config, large, 40) <= 100
     assert len(candidates(config, small)) > len(candidates(config, large)) == 1
     fixed = load_config(overrides=["train.decays=[0.5]", "train.l2=0.01", "train.blocks=3"]).train
