@@ -19,6 +19,7 @@ from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION, Block, Sli
 from fm_spark.training.checkpoints import Checkpoints
 from fm_spark.training.fits import make_fits
 from fm_spark.training.resolve import DataSize, Recipe, block_count, candidates, round_count
+from fm_spark.training.rounds import tree_depth
 from fm_spark.training.train import stage_counts
 from fm_spark.training.trainer import Fit, FitState, TrainingData, fit
 
@@ -172,6 +173,11 @@ def test_divergence_names_the_epoch_and_the_cure(spark: SparkSession, events: Da
     with pytest.raises(DivergenceError, match=r"epoch 1, round 1.*train.learning_rate"):
         train(spark, slices, config, wild)
     slices.unpersist()
+
+
+def test_sums_go_through_a_tree_of_tasks_when_they_are_many_or_large() -> None:
+    assert [tree_depth(partitions, 0) for partitions in (1, 16, 17)] == [1, 1, 2]
+    assert [tree_depth(4, size) for size in (2**28, 2**28 + 1)] == [1, 2]
 
 
 def test_auto_follows_from_the_size() -> None:
