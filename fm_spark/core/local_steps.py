@@ -60,8 +60,9 @@ def run_block(
             batch_loss, weight, n, m = add_gradient(parameters, work, sequences, batch, settings, sampler.correction)
             check_loss(batch_loss)
             loss, events = loss + batch_loss, events + weight
-            work.factors.step(parameters.factors, parameters.factors_state, n, rate, settings.l2)
-            work.bias.step(bias, parameters.bias_state, m, rate, settings.l2_bias)
+            share = len(batch.position) / settings.batch_size
+            work.factors.step(parameters.factors, parameters.factors_state, n, rate, share * settings.l2)
+            work.bias.step(bias, parameters.bias_state, m, rate, share * settings.l2_bias)
     finally:
         rows, moved, state = work.factors.take_back(parameters.factors, parameters.factors_state)
         items, moved_bias, bias_state = work.bias.take_back(bias, parameters.bias_state)

@@ -74,6 +74,11 @@ def data_rows(made: Plan, counts: Counts) -> list[Row]:
         ("positives", f"{w.positives:,}", f"{size.positives:,} of them in the training part"),
         ("items", f"{w.items:,}", ""),
         ("side features", f"{w.side_features:,}", "genres and other values of the items" if w.side_features else ""),
+        *(
+            [("context features", f"{w.context_features:,}", "times and columns of users")]
+            if w.context_features
+            else []
+        ),
     ]
 
 

@@ -55,13 +55,18 @@ class _Need(NamedTuple):
     cure: str
 
 
-def check_training(spark: SparkSession, config: Config, size: DataSize, catalogue: Catalogue) -> None:
+def check_training(
+    spark: SparkSession, config: Config, size: DataSize, catalogue: Catalogue, context_features: int = 0
+) -> None:
     """Plans the training of a run's tables and checks that this session can hold it.
+
+    Args:
+        context_features: rows of the fields of time and of users' columns.
 
     Raises:
         CapacityError: as :func:`check_fits`.
     """
-    counts = counts_of_tables(config, size, catalogue)
+    counts = counts_of_tables(config, size, catalogue, context_features)
     check_fits(plan_training(config, counts, cluster_of(spark)), spark)
 
 

@@ -7,8 +7,9 @@ from fm_spark.errors import ConfigError
 from fm_spark.events.catalogue import load_catalogue
 from fm_spark.tables.contracts import EVENTS, ITEMS
 from fm_spark.tables.store import TableStore
+from fm_spark.training.context import context_input
 from fm_spark.training.planning import Counts, counts_of_tables, overridden
-from fm_spark.training.train import data_size
+from fm_spark.training.run_data import data_size
 
 _NEEDED = ("users", "events", "positives", "items")
 
@@ -27,7 +28,9 @@ def find_counts(store: TableStore, config: Config) -> Counts:
                 f"plan.{missing[0]} = 0 means to count the tables, and there are none under {store.root}; give "
                 f"{', '.join(f'plan.{name}' for name in missing)}, or run ./spark-submit.sh events first"
             )
-        found = counts_of_tables(config, data_size(store.read(EVENTS)), load_catalogue(store.read(ITEMS)))
+        events = store.read(EVENTS)
+        context = context_input(store, config, events, {}).fields
+        found = counts_of_tables(config, data_size(events), load_catalogue(store.read(ITEMS)), context.n_rows)
     counts = overridden(config, found)
     if counts.positives > counts.events:
         raise ConfigError(

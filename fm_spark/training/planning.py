@@ -15,6 +15,7 @@ from fm_spark.config import Config
 from fm_spark.core.event_cost import EventWorkload
 from fm_spark.core.planner import Plan, Workload, plan, zipf_counts
 from fm_spark.core.ranker_cost import RankerWorkload
+from fm_spark.core.time_fields import TIME_FIELDS
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.training.features import item_features, side_fields
 from fm_spark.training.resolve import DataSize, EventRates, block_count, recipes_to_try, round_count
@@ -28,6 +29,7 @@ class Counts:
         size: the training part, which ``auto`` follows from.
         events, positives: of all splits: what the published machine is fitted on.
         of_items: float64 [n_items], events of each item.
+        side_features, context_features: features of items, and of times and users' columns.
         origin: where the counts come from, for the report.
     """
 
@@ -36,6 +38,7 @@ class Counts:
     positives: int
     of_items: npt.NDArray[np.float64]
     side_features: int
+    context_features: int
     origin: str
 
 
@@ -48,13 +51,13 @@ class Cluster:
     parallelism: int
 
 
-def counts_of_tables(config: Config, size: DataSize, catalogue: Catalogue) -> Counts:
+def counts_of_tables(config: Config, size: DataSize, catalogue: Catalogue, context_features: int = 0) -> Counts:
     """Counts of a run's tables: the liked share of the training part stands for that of all events."""
     side = len(item_features(catalogue, side_fields(config.train, catalogue)).names)
     events = int(catalogue.count.sum())
     positives = round(events * size.positives / max(1, size.events))
     of_items = catalogue.count.astype(np.float64)
-    return Counts(size, events, positives, of_items, side, f"the tables under {config.tables.root}")
+    return Counts(size, events, positives, of_items, side, context_features, f"the tables under {config.tables.root}")
 
 
 def overridden(config: Config, found: Counts | None) -> Counts:
@@ -70,11 +73,16 @@ def overridden(config: Config, found: Counts | None) -> Counts:
     known = items if found is None or given.items else old.size.items
     size = DataSize(users, round(events * share), round(positives * share), min(known, items))
     origin = "[plan]" if found is None else f"[plan] over {found.origin}"
-    return Counts(size, events, positives, zipf_counts(events, items, users), side, origin)
+    return Counts(size, events, positives, zipf_counts(events, items, users), side, old.context_features, origin)
 
 
 def _nothing(config: Config) -> Counts:
-    return Counts(DataSize(0, 0, 0, 0), 0, 0, np.zeros(0), 0, config.tables.root)
+    return Counts(DataSize(0, 0, 0, 0), 0, 0, np.zeros(0), 0, time_features(config), config.tables.root)
+
+
+def time_features(config: Config) -> int:
+    """Rows of the fields of time that do not follow from the events, with one for unseen values each."""
+    return sum(len(TIME_FIELDS[name].values or ()) + 1 for name in config.train.time)
 
 
 def cluster_of(spark: SparkSession) -> Cluster:
@@ -117,7 +125,9 @@ def workload_of(config: Config, counts: Counts, cluster: Cluster) -> Workload:
         "positives": counts.positives,
         "items": len(counts.of_items),
         "side_features": counts.side_features,
-        "k": train.k * train.ensemble,  # M machines of k factors travel and compute about like one of M k
+        "context_features": counts.context_features,
+        "k": train.k,
+        "machines": train.ensemble,
         "local_steps": train.local_steps == "on",
         "blocks": blocks,
         "rounds": round_count(train, size, blocks),

@@ -17,8 +17,8 @@ from fm_spark.training.blocks import Block
 from fm_spark.training.learner import Learner, Task, Workspace
 from fm_spark.training.resolve import AnySettings
 
-# more partitions than this are summed in a tree of tasks before the driver sees them
-_FLAT_PARTITIONS = 16
+# with more partitions than this, or more bytes, sums are added up in a tree of tasks before the driver sees them
+_FLAT_PARTITIONS, _FLAT_BYTES = 16, 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,28 @@ def _accumulator(task: Task, shared: object) -> Accumulator:
     return cast(Accumulator, _scratch["sums"][1])
 
 
+def tree_depth(partitions: int, returned: int) -> int:
+    """Depth of the tree that sums a round; the sum has the same bits for any.
+
+    Args:
+        returned: bytes that all tasks return, as measured in the round before; 0 in the first one.
+    """
+    return 2 if partitions > _FLAT_PARTITIONS or returned > _FLAT_BYTES else 1
+
+
 def run_round(
-    sc: SparkContext, blocks: RDD[Block], learner: Learner, learnt: Any, settings: AnySettings, key: RoundKey
+    sc: SparkContext,
+    blocks: RDD[Block],
+    learner: Learner,
+    learnt: Any,
+    settings: AnySettings,
+    key: RoundKey,
+    last: RoundRecord | None = None,
 ) -> RoundRecord:
     """Runs one round and moves ``learnt``, what the learner has learnt so far, in place.
+
+    Args:
+        last: the round before, whose measured size the next one is planned by.
 
     Raises:
         DivergenceError: a loss or a move is not finite.
@@ -80,7 +98,7 @@ def run_round(
         # None instead of a zero of the model's size: nothing but the closure travels to the tasks
         work = partial(_learn, shared=shared, task=learner.task(settings), key=key)
         moves: RDD[MoveSum] = blocks.mapPartitions(work)
-        depth = 2 if blocks.getNumPartitions() > _FLAT_PARTITIONS else 1
+        depth = tree_depth(blocks.getNumPartitions(), last.bytes_aggregated if last else 0)
         total = moves.treeAggregate(None, merge, merge, depth)
     finally:
         shared.destroy()

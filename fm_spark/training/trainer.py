@@ -178,7 +178,8 @@ def fit(
         while not _finished(state, epochs, config.patience, first):
             settings = recipe.at_epoch(state.epoch)
             key = RoundKey(config.seed, state.epoch, state.round, data.slices.n_blocks)
-            record = run_round(sc, rdds[state.round], learner, state.learnt, settings, key)
+            last = state.history[-1].record if state.history else None
+            record = run_round(sc, rdds[state.round], learner, state.learnt, settings, key, last)
             _check_norms(state.learnt, settings, key)
             state.history.append(HistoryRow(stage, candidate, state.epoch + 1, state.round + 1, record, None))
             state.round += 1

@@ -23,7 +23,7 @@ from fm_spark.config import load_config
 from fm_spark.core.gradient import Settings
 from fm_spark.training.blocks import PUBLISH, Block, pack_slices
 from fm_spark.training.resolve import Recipe
-from fm_spark.training.train import stage_counts
+from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.trainer import TrainingData, fit
 
 N_ITEMS, N_BLOCKS, N_ROUNDS = 30, 4, 2

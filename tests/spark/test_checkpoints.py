@@ -31,8 +31,9 @@ from fm_spark.training.fits import FitPlan, Fits, make_fits
 from fm_spark.training.ranker import RankerLearnt, restore_ranker
 from fm_spark.training.resolve import DataSize, candidates
 from fm_spark.training.rounds import RoundRecord
+from fm_spark.training.run_data import data_size
+from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.states import arrays_of, describe_states, digest
-from fm_spark.training.train import data_size, stage_counts
 from fm_spark.training.trainer import Best, Fit, FitState, HistoryRow, TrainingData, fit, start_state
 
 N_ITEMS = 20

@@ -25,7 +25,7 @@ from fm_spark.training.event_learner import restore_events
 from fm_spark.training.fits import FitPlan, Fits
 from fm_spark.training.ranker import restore_ranker
 from fm_spark.training.resolve import Recipe, event_recipe
-from fm_spark.training.train import stage_counts
+from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.trainer import FitState, TrainingData, fit
 from jobs import evaluate, events, recommend, train
 

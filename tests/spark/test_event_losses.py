@@ -32,7 +32,7 @@ from fm_spark.training.event_data import event_data, find_users, needs_rows, wit
 from fm_spark.training.event_learner import EventLearnt, restore_events
 from fm_spark.training.fits import FitPlan, Fits
 from fm_spark.training.resolve import event_recipe
-from fm_spark.training.train import stage_counts
+from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.trainer import Fit, FitState, TrainingData, fit
 from jobs import evaluate, events, recommend, train
 

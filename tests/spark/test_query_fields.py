@@ -28,7 +28,7 @@ from fm_spark.tables.store import TableStore
 from fm_spark.training.blocks import VALIDATION, pack_slices
 from fm_spark.training.context import count_context, find_fields
 from fm_spark.training.resolve import DataSize, candidates
-from fm_spark.training.train import stage_counts
+from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.trainer import TrainingData, fit
 from jobs import evaluate, events, recommend, train
 

@@ -19,7 +19,8 @@ from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION, Block, Sli
 from fm_spark.training.checkpoints import Checkpoints
 from fm_spark.training.fits import make_fits
 from fm_spark.training.resolve import DataSize, Recipe, block_count, candidates, round_count
-from fm_spark.training.train import stage_counts
+from fm_spark.training.rounds import tree_depth
+from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.trainer import Fit, FitState, TrainingData, fit
 
 N_ITEMS = 30
@@ -176,11 +177,19 @@ def test_divergence_names_the_epoch_and_the_cure(spark: SparkSession, events: Da
     slices.unpersist()
 
 
+def test_sums_go_through_a_tree_of_tasks_when_they_are_many_or_large() -> None:
+    assert [tree_depth(partitions, 0) for partitions in (1, 16, 17)] == [1, 1, 2]
+    assert [tree_depth(4, size) for size in (2**28, 2**28 + 1)] == [1, 2]
+
+
 def test_auto_follows_from_the_size() -> None:
     config = load_config().train
     small, large = DataSize(600, 80_000, 40_000, 6_000), DataSize(160_000, 20_000_000, 10_000_000, 40_000)
     assert (block_count(config, small), round_count(config, small, 1)) == (1, 1)
     assert block_count(config, large) == 40
+    middle = DataSize(6_040, 900_000, 500_000, 3_700)
+    assert block_count(config, middle) == block_count(load_config(overrides=["train.loss=squared"]).train, middle) == 1
+    assert block_count(config, DataSize(6_040, 2_000_000, 1_000_000, 3_700)) == 4
     assert 10 <= round_count(config, large, 40) <= 100
     assert len(candidates(config, small)) > len(candidates(config, large)) == 1
     fixed = load_config(overrides=["train.decays=[0.5]", "train.l2=0.01", "train.blocks=3"]).train
