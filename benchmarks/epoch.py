@@ -141,7 +141,7 @@ def main() -> None:
 
 def planned(config: Config, size: DataSize, shape: Shape) -> Plan:
     """What the planner predicts for this shape on two cores."""
-    counts = Counts(size, size.events, size.positives, shape.popularity() * size.events, 0, "the shape")
+    counts = Counts(size, size.events, size.positives, shape.popularity() * size.events, 0, 0, "the shape")
     return plan_training(config, counts, Cluster(1, 2, 2))
 
 

@@ -115,21 +115,21 @@ _LARGE = ((0.3, 0.8, 0.98), 0.7, 0.05, 1024, 0.8)
 _ADAM = (0.03, 0.7)
 
 
-# With so many events that train (single events; the positive ones of rankers) one block still learns an epoch in
-# seconds, and one block is sequential SGD; more of them are cut into blocks of about _BLOCK_EVENTS.
-_ONE_BLOCK, _ONE_BLOCK_POSITIVES, _BLOCK_EVENTS = 1_000_000, 500_000, 250_000
+# A rating costs a tenth of a positive event with its negatives, so blocks of ratings are larger. Rankers learn so many
+# positive events in one block: it is sequential SGD, and takes seconds an epoch.
+_BLOCK_RATINGS, _BLOCK_POSITIVES, _ONE_BLOCK = 1_000_000, 250_000, 500_000
 
 
 def block_count(config: TrainConfig, size: DataSize) -> int:
-    """Logical blocks: one for small data, then about one per 250,000 events that train.
+    """Logical blocks: one for small data, then about one per 250,000 positive events.
 
-    With ``softmax`` and ``bpr`` the positive events train.
+    With ``squared`` and ``logistic`` all events train, about one block per 1,000,000 of them.
     """
     if config.blocks != "auto":
         return config.blocks
-    rates = config.loss in POINTWISE
-    events, one_block = (size.events, _ONE_BLOCK) if rates else (size.positives, _ONE_BLOCK_POSITIVES)
-    return 1 if events <= one_block else round(events / _BLOCK_EVENTS)
+    if config.loss in POINTWISE:
+        return max(1, round(size.events / _BLOCK_RATINGS))
+    return 1 if size.positives <= _ONE_BLOCK else round(size.positives / _BLOCK_POSITIVES)
 
 
 def round_count(config: TrainConfig, size: DataSize, blocks: int) -> int:
