@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark import RDD, StorageLevel
+from pyspark import RDD, Broadcast, StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from fm_spark.core.context import NO_CONTEXT, ContextFields
+from fm_spark.core.fm_machine import Ids
 from fm_spark.core.sequences import UNUSED, Sequences, hold_out, select
 from fm_spark.events.sequences import COLUMNS, TIME, VALUE, context_columns, pack
 from fm_spark.events.user_columns import ATTRIBUTES
@@ -25,7 +26,6 @@ from fm_spark.events.user_columns import ATTRIBUTES
 VALIDATION, EVALUATION, PUBLISH = "tune", "evaluation", "publish"
 """The stages of a run: which events may be seen."""
 STAGES = (VALIDATION, EVALUATION, PUBLISH)
-_ROW = "row"
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,27 @@ class Block:
 
 @dataclass(frozen=True)
 class Slices:
-    """The persisted blocks; slice r of an epoch is ``rdds[r]``."""
+    """The persisted blocks; slice r of an epoch is ``rdds[r]``.
+
+    Attributes:
+        ids: the users' ids on the executors, which a lost block is packed with again; None where blocks have no rows.
+    """
 
     rdds: list[RDD[Block]]
     n_blocks: int
+    ids: Broadcast[Ids] | None = None
+
+    @property
+    def all(self) -> RDD[Block]:
+        """The blocks of all slices: one job over them costs less than a job for each slice."""
+        return self.rdds[0].context.union(self.rdds)
 
     def unpersist(self) -> None:
         """Releases the memory of the executors."""
         for rdd in self.rdds:
             rdd.unpersist()
+        if self.ids is not None:
+            self.ids.destroy()
 
 
 def pack_slices(
@@ -77,29 +89,31 @@ def pack_slices(
     validation: tuple[float, int],
     values: bool = False,
     context: ContextFields = NO_CONTEXT,
+    users: Ids | None = None,
 ) -> Slices:
     """Packs the events table into ``n_rounds`` slices of ``n_blocks`` blocks and persists them.
 
     Args:
-        events: the events table; with a column ``row`` (int) blocks know their users' rows; where users have fields,
-            with :func:`~fm_spark.events.user_columns.with_attributes`.
+        events: the events table; where users have fields, with
+            :func:`~fm_spark.events.user_columns.with_attributes`.
         partitions: how many tasks a round gets; does not change any result.
         validation: share of the positives and fewest positives of the validation cut.
         values: whether the sequences hold the ratings.
         context: the context fields that the sequences hold.
+        users: ids of all users in ascending order; with them blocks know their users' rows, the places in this list.
     """
-    names = [name for name, wanted in ((VALUE, values), (_ROW, _ROW in events.columns)) if wanted]
-    further = [*map(F.col, names), *context_columns(context)]
+    further = [*([F.col(VALUE)] if values else []), *context_columns(context)]
     placed = _placed(events, n_blocks, n_rounds, partitions, further)
-    packed = _packed(placed, feature_to_item, validation, context).persist(StorageLevel.MEMORY_AND_DISK)
+    ids = events.sparkSession.sparkContext.broadcast(users) if users is not None else None
+    packed = _packed(placed, feature_to_item, validation, context, ids).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         rdds = []
         for r in range(n_rounds):
             one = packed.where(F.col("slice") == r).select("payload")
-            rdd = one.rdd.map(lambda row: _load(row[0])).persist(StorageLevel.MEMORY_AND_DISK)
-            rdd.count()  # fills the cache while the packed rows are still there
-            rdds.append(rdd)
-        return Slices(rdds, n_blocks)
+            rdds.append(one.rdd.map(lambda row: _load(row[0])).persist(StorageLevel.MEMORY_AND_DISK))
+        slices = Slices(rdds, n_blocks, ids)
+        slices.all.count()  # fills the cache while the packed rows are still there
+        return slices
     finally:
         packed.unpersist()
 
@@ -118,15 +132,23 @@ def _placed(events: DataFrame, n_blocks: int, n_rounds: int, partitions: int, fu
     even = _even_keys(events.sparkSession, partitions)
     task = F.element_at(F.array(*map(F.lit, even)), F.col("block") % F.lit(partitions) + 1)
     ordered = keyed.repartition(partitions, task).sortWithinPartitions("slice", "block", "user_id", "position")
-    return ordered.drop("user_id", "position")
+    return ordered.drop("position")
 
 
 def _packed(
-    placed: DataFrame, feature_to_item: npt.NDArray[np.int32], validation: tuple[float, int], context: ContextFields
+    placed: DataFrame,
+    feature_to_item: npt.NDArray[np.int32],
+    validation: tuple[float, int],
+    context: ContextFields,
+    ids: Broadcast[Ids] | None,
 ) -> DataFrame:
+    if ids is None:
+        placed = placed.drop("user_id")
+
     def to_blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for key, table in _groups(batches):
-            block = _block(key, table, feature_to_item, validation, context)
+            rows = None if ids is None else ids.value
+            block = _block(key, table, feature_to_item, validation, context, rows)
             payload = pickle.dumps(block, protocol=5)
             yield pa.RecordBatch.from_pydict({"slice": pa.array([key[0]], pa.int32()), "payload": [payload]})
 
@@ -170,13 +192,16 @@ def _block(
     feature_to_item: npt.NDArray[np.int32],
     validation: tuple[float, int],
     context: ContextFields,
+    ids: Ids | None,
 ) -> Block:
     columns = {name: table[name] for name in (*COLUMNS, VALUE, TIME, ATTRIBUTES) if name in table.column_names}
-    sequences = pack(pa.table({"user_id": table["user"], **columns}), feature_to_item, context)
+    sequences = pack(pa.table({**columns, "user_id": table["user"]}), feature_to_item, context)
     cut = np.full(len(sequences.item), UNUSED, np.uint8)
     train = sequences.part == 0
     cut[train] = hold_out(select(sequences, train), *validation)
-    row = table[_ROW].to_numpy()[sequences.ptr[:-1]].astype(np.int32) if _ROW in table.column_names else None
+    row = None
+    if ids is not None:
+        row = np.searchsorted(ids, table["user_id"].to_numpy()[sequences.ptr[:-1]]).astype(np.int32)
     return Block(key[0], key[1], sequences, cut, row)
 
 

@@ -125,10 +125,9 @@ def count_context(slices: Slices, fields: ContextFields) -> ContextData:
     """Counts the events of each context row that each stage may see."""
     if not fields.n_rows:
         return ContextData()
-    total = np.zeros((2 * len(STAGES), fields.n_rows), np.int64)
-    for rdd in slices.rdds:
-        part = rdd.map(lambda block: _count(block, fields.n_rows)).treeAggregate(None, _plus, _plus, 2)
-        total += part if part is not None else 0
+    total = slices.all.map(lambda block: _count(block, fields.n_rows)).treeAggregate(None, _plus, _plus, 2)
+    if total is None:
+        total = np.zeros((2 * len(STAGES), fields.n_rows), np.int64)
     return ContextData(fields, dict(zip(STAGES, total[::2], strict=True)), dict(zip(STAGES, total[1::2], strict=True)))
 
 

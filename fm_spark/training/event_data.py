@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy import sparse
@@ -102,14 +101,6 @@ def find_users(events: DataFrame) -> Users:
     return Users(rows["user_id"].to_numpy(), rows["known"].to_numpy(np.int64), rows["all"].to_numpy(np.int64))
 
 
-def with_rows(events: DataFrame, users: Users) -> DataFrame:
-    """The events with their user's row (int)."""
-    kind = events.schema["user_id"].dataType.simpleString()
-    rows = pd.DataFrame({"user_id": users.ids, "row": np.arange(len(users.ids), dtype=np.int32)})
-    of_users = events.sparkSession.createDataFrame(rows, f"user_id {kind}, row int")
-    return events.join(of_users, on="user_id", how="inner")
-
-
 def event_data(
     config: TrainConfig,
     slices: Slices,
@@ -137,10 +128,7 @@ def needs_rows(config: TrainConfig) -> bool:
 
 def totals_of(slices: Slices) -> dict[str, Totals]:
     """Sums over the events that each stage may see."""
-    found: list[Totals] | None = None
-    for rdd in slices.rdds:
-        part = rdd.map(_totals).treeAggregate(None, _merge, _merge, 2)
-        found = _merge(found, part)
+    found = slices.all.map(_totals).treeAggregate(None, _merge, _merge, 2)
     nothing = Totals(0, 0, 0, np.inf, -np.inf)
     return dict(zip(STAGES, found or [nothing] * len(STAGES), strict=True))
 

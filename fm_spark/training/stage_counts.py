@@ -32,10 +32,9 @@ def stage_counts(slices: Slices, n_items: int) -> StageCounts:
             found += [np.bincount(seen.item[seen.liked == flag], minlength=n_items) for flag in (0, 1)]
         return np.stack(found)
 
-    total = np.zeros((2 * len(STAGES), n_items), np.int64)
-    for rdd in slices.rdds:
-        part = rdd.map(count).treeAggregate(None, _plus, _plus, 2)
-        total += part if part is not None else 0
+    total = slices.all.map(count).treeAggregate(None, _plus, _plus, 2)
+    if total is None:
+        total = np.zeros((2 * len(STAGES), n_items), np.int64)
     return StageCounts(
         {stage: total[2 * s + 1] for s, stage in enumerate(STAGES)},
         {stage: total[2 * s] for s, stage in enumerate(STAGES)},

@@ -17,7 +17,7 @@ from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION, Slices, pa
 from fm_spark.training.checkpoints import Checkpoints, fingerprint
 from fm_spark.training.context import count_context
 from fm_spark.training.ensemble import restore_ensemble
-from fm_spark.training.event_data import event_data, with_rows
+from fm_spark.training.event_data import event_data
 from fm_spark.training.event_learner import restore_events
 from fm_spark.training.fits import make_fits
 from fm_spark.training.models import TrainedModel, library_versions, save_models
@@ -94,9 +94,9 @@ def _slices(store: TableStore, run: RunData) -> Slices:
     partitions = max(1, min(blocks, store.spark.sparkContext.defaultParallelism))
     cut = (config.train.validation_fraction, config.events.min_positives)
     values = config.train.loss == "squared"
-    events = with_rows(run.asked.events, run.users) if run.users else run.asked.events
-    places = run.catalogue.feature_to_item
-    return pack_slices(events, places, blocks, rounds, partitions, cut, values, run.asked.fields)
+    events, context = run.asked.events, run.asked.fields
+    ids = run.users.ids if run.users is not None else None
+    return pack_slices(events, run.catalogue.feature_to_item, blocks, rounds, partitions, cut, values, context, ids)
 
 
 def _training_data(run: RunData, slices: Slices, counts: StageCounts) -> TrainingData:

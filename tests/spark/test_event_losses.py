@@ -28,7 +28,7 @@ from fm_spark.tables.runs import EVALUATION
 from fm_spark.tables.store import TableStore
 from fm_spark.training.blocks import PUBLISH, VALIDATION, Slices, pack_slices
 from fm_spark.training.checkpoints import Checkpoints, fingerprint
-from fm_spark.training.event_data import event_data, find_users, needs_rows, with_rows
+from fm_spark.training.event_data import event_data, find_users, needs_rows
 from fm_spark.training.event_learner import EventLearnt, restore_events
 from fm_spark.training.fits import FitPlan, Fits
 from fm_spark.training.resolve import event_recipe
@@ -59,10 +59,8 @@ def in_spark(spark: SparkSession, frame: pd.DataFrame) -> DataFrame:
 
 def pack(log: DataFrame, config: Config, partitions: int, blocks: int = 2, rounds: int = 2) -> TrainingData:
     users = find_users(log) if needs_rows(config.train) else None
-    known = with_rows(log, users) if users else log
-    slices: Slices = pack_slices(
-        known, np.arange(N_ITEMS, dtype=np.int32), blocks, rounds, partitions, (0.2, 3), values=True
-    )
+    ids, places = users.ids if users else None, np.arange(N_ITEMS, dtype=np.int32)
+    slices: Slices = pack_slices(log, places, blocks, rounds, partitions, (0.2, 3), values=True, users=ids)
     counts = stage_counts(slices, N_ITEMS)
     return TrainingData(slices, counts.liked, None, 1.0, event_data(config.train, slices, users, None, counts.seen()))
 

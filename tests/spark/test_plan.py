@@ -18,7 +18,7 @@ from fm_spark.errors import CapacityError, ConfigError
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.training.blocks import PUBLISH, STAGES, pack_slices
 from fm_spark.training.capacity import check_fits, check_training
-from fm_spark.training.event_data import event_data, find_users, with_rows
+from fm_spark.training.event_data import event_data, find_users
 from fm_spark.training.event_learner import EventLearner
 from fm_spark.training.planning import cluster_of, overridden, plan_training
 from fm_spark.training.ranker import RankerLearner
@@ -79,7 +79,7 @@ def test_predicted_bytes_of_single_events_are_those_of_the_history(spark: SparkS
     events = spark.createDataFrame(rows, schema)
     users = find_users(events)
     items = np.arange(N_ITEMS, dtype=np.int32)
-    slices = pack_slices(with_rows(events, users), items, BLOCKS, ROUNDS, TASKS, (0.2, 3), values=True)
+    slices = pack_slices(events, items, BLOCKS, ROUNDS, TASKS, (0.2, 3), values=True, users=users.ids)
     counts = np.bincount(rows.item_feature, minlength=N_ITEMS)
     liked = np.bincount(rows.item_feature[rows.label > 0], minlength=N_ITEMS)
     data = event_data(config, slices, users, None, dict.fromkeys(STAGES, counts))
