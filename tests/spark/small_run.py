@@ -20,7 +20,7 @@ START = datetime(2020, 1, 1, tzinfo=UTC)
 TITLES = {1: "[REC] (2007)", 2: "<b>Bold</b> & Co (1999)", 3: "Amélie (2001)", 4: "$9.99 (2008)", 5: "Fargo (1996)"}
 HISTORIES = {10: [1, 2, 3, 4], 11: [3, 1], 12: [5]}
 JOB_TABLES = {
-    "events": (C.EVENTS, C.VOCABULARY, C.ITEMS, C.DATA_QUALITY),
+    "events": (C.EVENTS, C.VOCABULARY, C.ITEMS, C.USERS, C.DATA_QUALITY),
     "train": (C.FM_PARAMETERS, C.FM_MODEL, C.TRAINING_HISTORY),
     "evaluate": (C.EVALUATION,),
     "recommend": (C.TOP_N,),
@@ -88,6 +88,7 @@ def all_rows(run_id: str) -> dict[str, list[dict[str, Any]]]:
                     "item_feature": item - 1, "indices": [item - 1], "values": [1.0], "run_id": run_id,
                 }
             )  # fmt: skip
+    rows["users"] = [{"user_id": user, "attributes": {"color": ["red"]}, "run_id": run_id} for user in (10, 12)]
     for item, title in TITLES.items():
         liked_by = sum(item in items for items in HISTORIES.values())
         rows["items"].append(
