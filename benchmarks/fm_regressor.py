@@ -1,6 +1,6 @@
 """Spark's own FMRegressor beside fm_spark on the planted ratings: seconds to the same RMSE, on two cores in one run.
 
-    python -m benchmarks.fm_regressor [--scale 1.0] [--iterations 25 100] [--steps 0.03 0.1] [--epochs 12]
+    python -m benchmarks.fm_regressor [--scale 1.0] [--iterations 100 200] [--steps 0.03] [--epochs 12]
 
 The data are those of :mod:`benchmarks.planted` (60,000 users x 4,000 items, 1,000,000 ratings, k = 16). FMRegressor
 (AdamW, full batches, one-hot vectors in the cache) is fitted with every step size and number of iterations; its time is
@@ -112,8 +112,8 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="share of users, items and ratings")
-    parser.add_argument("--iterations", type=int, nargs="+", default=[25, 100])
-    parser.add_argument("--steps", type=float, nargs="+", default=[0.03, 0.1])
+    parser.add_argument("--iterations", type=int, nargs="+", default=[100, 200])
+    parser.add_argument("--steps", type=float, nargs="+", default=[0.03])
     parser.add_argument("--epochs", type=int, default=12)
     a = parser.parse_args()
     data = planted(*(int(a.scale * n) for n in (60_000, 4_000, 1_000_000)))
