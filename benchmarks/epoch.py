@@ -24,7 +24,7 @@ from pyspark import RDD, SparkContext, StorageLevel
 from fm_spark.config import Config, TrainConfig, load_config
 from fm_spark.core.fm_events import Fields
 from fm_spark.core.gradient import Settings
-from fm_spark.core.planner import Plan
+from fm_spark.core.planner import MIB, Plan
 from fm_spark.core.sequences import Sequences
 from fm_spark.session import open_session
 from fm_spark.submit import local_submit_args, session_environment
@@ -135,7 +135,7 @@ def main() -> None:
         key = RoundKey(1, 0, r, blocks)
         records.append(run_round(spark.sparkContext, rdd, learner, learnt, settings, key))
         print(f"round {r + 1}: loss {records[-1].loss:.4f}, {records[-1].events:,} events", flush=True)
-    _table(records[1:] or records, rounds, planned(config, size, shape))
+    _table(records[1:] or records, rounds, planned(config, size, shape), worker_peak(spark.sparkContext))
     spark.stop()
 
 
@@ -145,7 +145,7 @@ def planned(config: Config, size: DataSize, shape: Shape) -> Plan:
     return plan_training(config, counts, Cluster(1, 2, 2))
 
 
-def _table(records: list[RoundRecord], rounds: int, made: Plan) -> None:
+def _table(records: list[RoundRecord], rounds: int, made: Plan, worker: float) -> None:
     expected = made.seconds
     parts = {
         "broadcast": ([r.seconds_broadcast for r in records], expected.broadcast),
@@ -162,10 +162,15 @@ def _table(records: list[RoundRecord], rounds: int, made: Plan) -> None:
     t = made.transport
     print(f"\n{sent / 1e6:.0f} MB broadcast (predicted {t.broadcast / 1e6:.0f}), ", end="")
     print(f"{back / 1e6:.0f} MB aggregated a round (predicted {t.aggregated / 1e6:.0f})")
-    driver, workers = (
-        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    print(f"peak memory: driver (Python) {driver:,.0f} MiB, largest child {workers:,.0f} MiB")
+    driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory: driver (Python) {driver:,.0f} MiB (predicted {made.memory.driver_python / MIB:,.0f})", end="")
+    print(f", a Python worker {worker:,.0f} MiB (predicted {made.memory.worker / MIB:,.0f})")
+
+
+def worker_peak(sc: SparkContext) -> float:
+    """MiB that the largest Python worker has held."""
+    sizes = sc.parallelize(range(8), 4).mapPartitions(lambda _: [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])
+    return max(sizes.collect()) / 1024
 
 
 if __name__ == "__main__":
