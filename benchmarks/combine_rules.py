@@ -77,7 +77,7 @@ def plain(parameters: Parameters, total: MoveSum, average: bool) -> None:
 
 def ndcg(parameters: Parameters, data: Data) -> float:
     """NDCG@10 on the held-out part."""
-    history = parameters.factors[: -data.n_items].reshape(len(SETTINGS.decays), 2, data.n_items, K)
+    history = parameters.history(len(SETTINGS.decays))
     machine = Machine(np.array(SETTINGS.decays), history, parameters.item_factors, parameters.bias)
     items = prepare_items(machine.item_factors, machine.item_bias)
     seen, truth = user_items(data.known.ptr, data.known.item), user_items(data.held.ptr, data.held.item)

@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import math
 import tomllib
-import types
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from fm_spark.config_checks import check_together
+from fm_spark.config_values import checked, nearest
 from fm_spark.errors import ConfigError
 
 Auto = Literal["auto"]
@@ -253,7 +251,7 @@ def _check_known(values: Mapping[str, Any], origin: str) -> None:
         if section not in _SECTIONS and not isinstance(keys, Mapping):
             raise ConfigError(f"{section} = {keys!r} in {origin} stands in no section; put it under one, e.g. [train]")
         if section not in _SECTIONS:
-            hint = _nearest(section, list(_SECTIONS))
+            hint = nearest(section, list(_SECTIONS))
             raise ConfigError(f"unknown section [{section}] in {origin}{hint}; known sections: {', '.join(_SECTIONS)}")
         if not isinstance(keys, Mapping):
             raise ConfigError(f"{section} in {origin} must be a section, [{section}], with keys of its own")
@@ -262,14 +260,9 @@ def _check_known(values: Mapping[str, Any], origin: str) -> None:
             if full not in known:
                 allowed = ", ".join(f.name for f in fields(_SECTIONS[section]))
                 raise ConfigError(
-                    f"unknown key {full} (value {keys[name]!r}) in {origin}{_nearest(full, known)}; "
+                    f"unknown key {full} (value {keys[name]!r}) in {origin}{nearest(full, known)}; "
                     f"keys of [{section}]: {allowed}"
                 )
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _overlay(values: dict[str, dict[str, Any]], layer: Mapping[str, Mapping[str, Any]]) -> None:
@@ -286,71 +279,8 @@ def _build(values: Mapping[str, Mapping[str, Any]]) -> Config:
         if missing:
             raise ConfigError(f"{section}.{missing[0]} has no value; conf/base.toml must hold every key")
         sections[section] = cls(
-            **{f.name: _checked(f"{section}.{f.name}", given[f.name], hints[f.name], f.metadata) for f in fields(cls)}
+            **{f.name: checked(f"{section}.{f.name}", given[f.name], hints[f.name], f.metadata) for f in fields(cls)}
         )
     config = Config(**sections)
     check_together(config)
     return config
-
-
-def _checked(key: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
-    """Returns ``value`` converted to ``hint`` or raises a ConfigError that names the key, value and cure."""
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    converted = next((c for c in (_convert(value, option) for option in options) if c is not None), None)
-    if converted is None:
-        raise ConfigError(
-            f"{key} = {value!r} has the wrong type; expected {' or '.join(_type_name(option) for option in options)}"
-        )
-    choices = metadata.get("choices") or ()
-    for choice in (converted if isinstance(converted, list) else [converted]) if choices else ():
-        if choice not in choices:
-            hint_text = _nearest(str(choice), list(choices))
-            raise ConfigError(f"{key} = {value!r} is not allowed{hint_text}; allowed: {', '.join(choices)}")
-    if converted != "auto":
-        for number in converted if isinstance(converted, list) else [converted]:
-            _check_range(key, number, metadata)
-    return converted
-
-
-def _convert(value: Any, hint: Any) -> Any:
-    if get_origin(hint) is Literal:
-        return value if value in get_args(hint) and isinstance(value, str) else None
-    if get_origin(hint) is list:
-        (inner,) = get_args(hint)
-        if not isinstance(value, list):
-            return None
-        items = [_convert(v, inner) for v in value]
-        return None if any(i is None for i in items) else items
-    if hint is bool:
-        return value if isinstance(value, bool) else None
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if hint is str and isinstance(value, str):
-        return value
-    return None
-
-
-def _type_name(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return " or ".join(f'"{v}"' for v in get_args(hint))
-    if get_origin(hint) is list:
-        return f"a list of {_type_name(get_args(hint)[0]).removeprefix('a ')}s"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}[hint]
-
-
-def _check_range(key: str, value: Any, metadata: Mapping[str, Any]) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return
-    least, most, above = metadata.get("least"), metadata.get("most"), metadata.get("above")
-    too_small = (least is not None and value < least) or (above is not None and value <= above)
-    too_large = most is not None and value > most
-    if too_small or too_large or not math.isfinite(value):
-        parts = [
-            f"at least {least:g}" if least is not None else "",
-            f"above {above:g}" if above is not None else "",
-            f"at most {most:g}" if most is not None else "",
-        ]
-        wanted = " and ".join(p for p in parts if p) or "finite"
-        raise ConfigError(f"{key} = {value!r} is out of range; it must be {wanted}")

@@ -10,7 +10,7 @@ from fm_spark.core.combine import MoveSum
 from fm_spark.core.constant_steps import FmMove, fm_on_grid
 from fm_spark.core.fm_parameters import FmParameters
 from fm_spark.core.parameters import Doubles
-from fm_spark.core.planner import Cost, Rows, Workload, touched
+from fm_spark.core.planner import Cost, Rows, Workload, gradient_row_bytes, touched, touched_or_drawn
 
 # Seconds of one core for an event, and for each factor (python -m benchmarks.event_kernel measures them again): with a
 # user and an item alone, with further features, and for an event and one sampled item.
@@ -55,7 +55,7 @@ class EventWorkload(Workload):
             block=event_rows(self, counts, self.blocks),
             task=event_rows(self, counts, self.tasks),
             whole=event_rows(self, counts, 1),
-            row_bytes=event_row_bytes(self.k) if self.local_steps else (4.0 * self.k + 9, 13.0),
+            row_bytes=event_row_bytes(self.k) if self.local_steps else gradient_row_bytes(self.k),
             summed=summed,
             # curvature 8, mark 1, list 4; sums of factors and of linear weights
             scratch=self.n_rows * (13 + summed + 32),
@@ -82,10 +82,7 @@ def event_rows(w: EventWorkload, counts: Doubles, parts: int) -> Rows:
     known = float(touched(counts, share).sum())
     if w.loss == "bpr":
         liked = counts * (w.positives / max(1, w.events))
-        drawn = (liked + 1.0) ** w.negatives_power
-        draws = w.positives * share * w.negatives
-        missed = np.exp(draws * np.log1p(-np.minimum(drawn / drawn.sum(), 0.5)))
-        items = float((1.0 - (1.0 - touched(liked, share)) * missed).sum())
+        items = touched_or_drawn(liked, share, w.positives * share * w.negatives, w.negatives_power)
     else:
         items = known
     return Rows(own + items + known * w.bag, own + items + 1)

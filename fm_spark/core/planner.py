@@ -183,6 +183,23 @@ def touched(counts: Doubles, share: float) -> Doubles:
     return np.minimum(1.0 - missing, counts * share)
 
 
+def touched_or_drawn(liked: Doubles, share: float, draws: float, power: float) -> float:
+    """Expected items that a part of the users likes, or that one of its negatives is.
+
+    Args:
+        liked: float64 [items], liked events of each item.
+        draws: negatives of the part; an item is drawn with probability proportional to (liked + 1)^power.
+    """
+    drawn = (liked + 1.0) ** power
+    missed = np.exp(draws * np.log1p(-np.minimum(drawn / drawn.sum(), 0.5)))
+    return float((1.0 - (1.0 - touched(liked, share)) * missed).sum())
+
+
+def gradient_row_bytes(k: int) -> tuple[float, float]:
+    """Bytes of a factor row and of a bias row of a sum of gradients, 32 bits a number."""
+    return 4.0 * k + 9, 13.0
+
+
 def plan(w: Workload, counts: Doubles | None = None) -> Plan:
     """Predicts the cost of a training.
 

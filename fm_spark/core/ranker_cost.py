@@ -11,7 +11,7 @@ from fm_spark.core.gradient import Workspace
 from fm_spark.core.history import windows
 from fm_spark.core.local_steps import Move
 from fm_spark.core.parameters import Doubles, init_parameters
-from fm_spark.core.planner import Cost, Rows, Workload, touched
+from fm_spark.core.planner import Cost, Rows, Workload, gradient_row_bytes, touched, touched_or_drawn
 
 # Seconds of one core (python -m benchmarks.kernel measures them again).
 SECONDS_PER_PAIR, SECONDS_PER_PRODUCT = 1.0e-9, 6.8e-11
@@ -48,7 +48,7 @@ class RankerWorkload(Workload):
             block=touched_rows(self, counts, self.blocks),
             task=touched_rows(self, counts, self.tasks),
             whole=touched_rows(self, counts, 1),
-            row_bytes=row_bytes(self.k) if self.local_steps else (4.0 * self.k + 9, 13.0),
+            row_bytes=row_bytes(self.k) if self.local_steps else gradient_row_bytes(self.k),
             summed=summed,
             scratch=(Workspace((tables, self.k), 1).nbytes() + tables * summed) * self.items,
             cached=_BYTES_PER_EVENT * self.events + _BYTES_PER_USER * self.users,
@@ -100,11 +100,9 @@ def touched_rows(w: RankerWorkload, counts: Doubles, parts: int) -> Rows:
     for decay in w.decays:
         seen = seen_share(decay, w)
         rows += sum(float(touched(counts * seen * kind, share).sum()) for kind in (liked, 1.0 - liked))
-    drawn = (counts * liked + 1.0) ** w.negatives_power
     minibatches = w.positives // (w.blocks * w.rounds * w.batch_size) + 1
     draws = w.blocks / parts * minibatches * w.negatives
-    missed = np.exp(draws * np.log1p(-np.minimum(drawn / drawn.sum(), 0.5)))
-    items = float((1.0 - (1.0 - touched(counts * liked, share)) * missed).sum())
+    items = touched_or_drawn(counts * liked, share, draws, w.negatives_power)
     return Rows(rows + items + w.context_features, items)
 
 

@@ -59,16 +59,22 @@ def select(sequences: Sequences, keep: npt.NDArray[np.bool_]) -> Sequences:
 
 def one_user(sequences: Sequences, u: int) -> Sequences:
     """The block that holds user ``u`` alone; views, no copies."""
-    events = slice(sequences.ptr[u], sequences.ptr[u + 1])
+    return users_between(sequences, u, u + 1)
+
+
+def users_between(sequences: Sequences, first: int, last: int) -> Sequences:
+    """The block of the users ``first:last``, as slices go; views, no copies."""
+    ptr = sequences.ptr[first : last + 1]
+    events = slice(ptr[0], ptr[-1])
     return Sequences(
-        sequences.user[u : u + 1],
-        sequences.ptr[u : u + 2] - sequences.ptr[u],
+        sequences.user[first:last],
+        ptr - ptr[0],
         sequences.item[events],
         sequences.liked[events],
         sequences.weight[events],
         sequences.part[events],
         None if sequences.value is None else sequences.value[events],
-        slice_users(sequences.context, u, u + 1, events),
+        slice_users(sequences.context, first, last, events),
     )
 
 

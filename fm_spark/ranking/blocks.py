@@ -15,8 +15,8 @@ import pyarrow as pa
 from pyspark import Broadcast
 from pyspark.sql import SparkSession
 
-from fm_spark.core.context import NO_CONTEXT, ContextFields, slice_users
-from fm_spark.core.sequences import Sequences
+from fm_spark.core.context import NO_CONTEXT, ContextFields
+from fm_spark.core.sequences import Sequences, users_between
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.sequences import sequences_from_arrow
 
@@ -39,18 +39,7 @@ def user_blocks(
     """Packs the rows of ``ordered_events`` into blocks small enough to rank: at most 2,048 users."""
     for block in sequences_from_arrow(batches, feature_to_item, _BLOCK_EVENTS, context):
         for first in range(0, block.n_users, _BLOCK_USERS):
-            ptr = block.ptr[first : first + _BLOCK_USERS + 1]
-            rows = slice(ptr[0], ptr[-1])
-            yield Sequences(
-                block.user[first : first + _BLOCK_USERS],
-                ptr - ptr[0],
-                block.item[rows],
-                block.liked[rows],
-                block.weight[rows],
-                block.part[rows],
-                None if block.value is None else block.value[rows],
-                slice_users(block.context, first, first + _BLOCK_USERS, rows),
-            )
+            yield users_between(block, first, first + _BLOCK_USERS)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ partitions, cores or executors; so does the order of users in a block.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from fm_spark.events.user_columns import ATTRIBUTES
 
 VALIDATION, EVALUATION, PUBLISH = "tune", "evaluation", "publish"
 """The stages of a run: which events may be seen."""
+Counts = npt.NDArray[np.int64]
 STAGES = (VALIDATION, EVALUATION, PUBLISH)
 
 
@@ -72,12 +73,23 @@ class Slices:
         """The blocks of all slices: one job over them costs less than a job for each slice."""
         return self.rdds[0].context.union(self.rdds)
 
+    def total(self, count: Callable[[Block], Counts], shape: tuple[int, ...]) -> Counts:
+        """Adds up what ``count`` (int64 of ``shape``) gives for every block; zeros without blocks."""
+        found = self.all.map(count).treeAggregate(None, _plus, _plus, 2)
+        return np.zeros(shape, np.int64) if found is None else found
+
     def unpersist(self) -> None:
         """Releases the memory of the executors."""
         for rdd in self.rdds:
             rdd.unpersist()
         if self.ids is not None:
             self.ids.destroy()
+
+
+def _plus(a: Counts | None, b: Counts | None) -> Counts | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
 
 
 def pack_slices(

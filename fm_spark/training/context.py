@@ -125,9 +125,7 @@ def count_context(slices: Slices, fields: ContextFields) -> ContextData:
     """Counts the events of each context row that each stage may see."""
     if not fields.n_rows:
         return ContextData()
-    total = slices.all.map(lambda block: _count(block, fields.n_rows)).treeAggregate(None, _plus, _plus, 2)
-    if total is None:
-        total = np.zeros((2 * len(STAGES), fields.n_rows), np.int64)
+    total = slices.total(lambda block: _count(block, fields.n_rows), (2 * len(STAGES), fields.n_rows))
     return ContextData(fields, dict(zip(STAGES, total[::2], strict=True)), dict(zip(STAGES, total[1::2], strict=True)))
 
 
@@ -149,9 +147,3 @@ def _rows_of(view: Sequences, counted: npt.NDArray[np.bool_], n_rows: int) -> np
     total = np.bincount(time[counted].reshape(-1), minlength=n_rows)
     np.add.at(total, user.row, of_user)
     return total
-
-
-def _plus(a: npt.NDArray[np.int64] | None, b: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b

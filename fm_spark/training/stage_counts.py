@@ -32,16 +32,8 @@ def stage_counts(slices: Slices, n_items: int) -> StageCounts:
             found += [np.bincount(seen.item[seen.liked == flag], minlength=n_items) for flag in (0, 1)]
         return np.stack(found)
 
-    total = slices.all.map(count).treeAggregate(None, _plus, _plus, 2)
-    if total is None:
-        total = np.zeros((2 * len(STAGES), n_items), np.int64)
+    total = slices.total(count, (2 * len(STAGES), n_items))
     return StageCounts(
         {stage: total[2 * s + 1] for s, stage in enumerate(STAGES)},
         {stage: total[2 * s] for s, stage in enumerate(STAGES)},
     )
-
-
-def _plus(a: npt.NDArray[np.int64] | None, b: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b
