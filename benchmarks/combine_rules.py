@@ -3,10 +3,10 @@
     python -m benchmarks.combine_rules [--seeds 5] [--epochs 20]
 
 Split user_time: NDCG@10 on each user's last fifth of liked events, with the settings that `auto` gives small data; mean
-over seeds. As in training, the number of epochs (at most ``--epochs``) is the best one on the validation part, the last
-fifth of what is known. One block is sequential SGD. "sum" and "average" add up or average what the blocks learnt;
-"adaptive" is the adaptive sum with the trust region, which training uses. Less than 98 % of the one-block figure is
-marked with "<".
+over seeds. As in training, rounds share the blocks where each would have few users (docs/configuration.md), and the
+number of epochs (at most ``--epochs``) is the best one on the validation part, the last fifth of what is known. One
+block is sequential SGD. "sum" and "average" add up or average what the blocks learnt; "adaptive" is the adaptive sum
+with the trust region, which training uses. Less than 98 % of the one-block figure is marked with "<".
 """
 
 from __future__ import annotations
@@ -25,16 +25,20 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import pandas as pd
 
+from fm_spark.config import load_config
 from fm_spark.core.combine import MOVE_GRID, STATE_GRID, MoveSum, RowSum, adaptive_sum, merge
 from fm_spark.core.gradient import Settings, Workspace, make_sampler
 from fm_spark.core.machine import Machine
 from fm_spark.core.metrics import rank_metrics
 from fm_spark.core.parameters import Parameters, init_parameters
+from fm_spark.core.plan import Part
 from fm_spark.core.queries import user_queries
 from fm_spark.core.sequences import TEST, TRAIN, Sequences, hold_out, select, take_users
 from fm_spark.core.strategy import LocalSteps
 from fm_spark.core.topk import prepare_items, user_items
+from fm_spark.training.resolve import DataSize, shares_users
 
+CONFIG = load_config().train
 SETTINGS = Settings((0.8, 0.98), 0.1, 0.2, 0.0, 256, 512, 0.3)
 RATE_DECAY, K = 0.85, 64
 GRID = [(1, 1, "sequential"), (8, 10, "adaptive"), (8, 25, "adaptive"), (32, 10, "adaptive"), (32, 25, "adaptive")]
@@ -90,16 +94,20 @@ def train(data: Data, n_blocks: int, rounds: int, rule: str, seed: int, epochs: 
     parameters = init_parameters(len(SETTINGS.decays), count, K, 0.05, seed)
     sampler, work = make_sampler(count, 0.5), Workspace(parameters.factors.shape, data.n_items)
     strategy = LocalSteps(0.5)
-    place = np.random.default_rng(seed).integers(0, n_blocks * rounds, data.known.n_users)
-    blocks = [take_users(data.known, np.flatnonzero(place == p)) for p in range(n_blocks * rounds)]
+    size = DataSize(data.known.n_users, len(data.known.item), int(count.sum()), int(np.count_nonzero(count)))
+    slices, parts = (1, rounds) if shares_users(CONFIG, size, n_blocks, rounds) else (rounds, 1)
+    place = np.random.default_rng(seed).integers(0, n_blocks * slices, data.known.n_users)
+    blocks = [take_users(data.known, np.flatnonzero(place == p)) for p in range(n_blocks * slices)]
     for epoch in range(epochs):
         settings = SETTINGS._replace(learning_rate=SETTINGS.learning_rate * RATE_DECAY**epoch)
         for r in range(rounds):
             total: MoveSum | None = None
+            of_round = settings._replace(part=Part(r // slices, parts, seed << 32 | epoch))
             for b in range(n_blocks):
                 key = (seed, epoch, r * n_blocks + b)
+                block = blocks[r % slices * n_blocks + b]
                 try:
-                    learnt = strategy.block(parameters, work, blocks[r * n_blocks + b], sampler, settings, key)
+                    learnt = strategy.block(parameters, work, block, sampler, of_round, key)
                 except FloatingPointError:
                     return
                 total = merge(total, learnt)

@@ -15,7 +15,7 @@ from fm_spark.core import history
 from fm_spark.core.context import add_features, event_features, features_backward
 from fm_spark.core.fm_events import Features
 from fm_spark.core.parameters import Doubles, Floats, Parameters, context_offset
-from fm_spark.core.plan import Chunks, Positives
+from fm_spark.core.plan import Chunks, Part, Positives
 from fm_spark.core.prefetch import AHEAD, prefetch_item
 from fm_spark.core.scratch import Scratch
 from fm_spark.core.sequences import Sequences
@@ -24,7 +24,11 @@ from fm_spark.core.touched import Rows, Touched, place_of
 
 
 class Settings(NamedTuple):
-    """What a block must know to train; everything resolved, nothing ``auto``."""
+    """What a block must know to train; everything resolved, nothing ``auto``.
+
+    Attributes:
+        part: which positives of a block the round visits; the default is all of them.
+    """
 
     decays: tuple[float, ...]
     learning_rate: float
@@ -34,6 +38,7 @@ class Settings(NamedTuple):
     negatives: int
     target_decay: float
     chunk_size: int = 64
+    part: Part = Part()
 
 
 class Sampler(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 
 from fm_spark.core.gradient import Sampler, Settings, Workspace, add_gradient, check_loss, minibatches
 from fm_spark.core.parameters import Doubles, Floats, Parameters
-from fm_spark.core.plan import draw_targets, positives, visit_order
+from fm_spark.core.plan import draw_targets, part_order, positives, visit_order
 from fm_spark.core.sequences import Sequences
 from fm_spark.core.touched import Rows
 
@@ -50,7 +50,10 @@ def run_block(
         FloatingPointError: the loss of a minibatch is not finite.
     """
     found = positives(sequences)
-    order = visit_order(found, settings.chunk_size, rng)
+    if settings.part.of > 1:
+        order = part_order(found, sequences.user, settings.part, rng)
+    else:
+        order = visit_order(found, settings.chunk_size, rng)
     target = draw_targets(sequences, found, settings.target_decay, rng)
     loss = events = 0.0
     bias = parameters.bias.reshape(-1, 1)

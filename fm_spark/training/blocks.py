@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from fm_spark.events.user_columns import ATTRIBUTES
 VALIDATION, EVALUATION, PUBLISH = "tune", "evaluation", "publish"
 """The stages of a run: which events may be seen."""
 Counts = npt.NDArray[np.int64]
+T = TypeVar("T")
 STAGES = (VALIDATION, EVALUATION, PUBLISH)
 
 
@@ -58,15 +60,29 @@ class Block:
 
 @dataclass(frozen=True)
 class Slices:
-    """The persisted blocks; slice r of an epoch is ``rdds[r]``.
+    """The blocks in the memory of the executors, which the first job over them fills.
 
     Attributes:
+        packed: what the blocks are read from; kept until the first job over all of them.
+        parts: rounds that read the same slice, each a part of its events (:class:`~fm_spark.core.plan.Part`); 1 where
+            every round has a slice of its own.
         ids: the users' ids on the executors, which a lost block is packed with again; None where blocks have no rows.
     """
 
     rdds: list[RDD[Block]]
     n_blocks: int
+    packed: DataFrame
+    parts: int = 1
     ids: Broadcast[Ids] | None = None
+
+    @property
+    def n_rounds(self) -> int:
+        """Rounds an epoch."""
+        return len(self.rdds) * self.parts
+
+    def of_round(self, r: int) -> RDD[Block]:
+        """The blocks that round r (from 0) of an epoch reads."""
+        return self.rdds[r % len(self.rdds)]
 
     @property
     def all(self) -> RDD[Block]:
@@ -75,11 +91,19 @@ class Slices:
 
     def total(self, count: Callable[[Block], Counts], shape: tuple[int, ...]) -> Counts:
         """Adds up what ``count`` (int64 of ``shape``) gives for every block; zeros without blocks."""
-        found = self.all.map(count).treeAggregate(None, _plus, _plus, 2)
+        found = self.reduce(count, _plus)
         return np.zeros(shape, np.int64) if found is None else found
+
+    def reduce(self, count: Callable[[Block], T], merge: Callable[[T | None, T | None], T | None]) -> T | None:
+        """Merges what ``count`` gives for every block; None without blocks."""
+        found = self.all.map(count).treeAggregate(None, merge, merge, 2)
+        # the blocks are in memory now
+        self.packed.unpersist()
+        return found
 
     def unpersist(self) -> None:
         """Releases the memory of the executors."""
+        self.packed.unpersist()
         for rdd in self.rdds:
             rdd.unpersist()
         if self.ids is not None:
@@ -102,8 +126,9 @@ def pack_slices(
     values: bool = False,
     context: ContextFields = NO_CONTEXT,
     users: Ids | None = None,
+    parts: int = 1,
 ) -> Slices:
-    """Packs the events table into ``n_rounds`` slices of ``n_blocks`` blocks and persists them.
+    """Packs the events table into slices of ``n_blocks`` blocks, persisted once a job has read them.
 
     Args:
         events: the events table; where users have fields, with
@@ -112,28 +137,24 @@ def pack_slices(
         validation: share of the positives and fewest positives of the validation cut.
         values: whether the sequences hold the ratings.
         context: the context fields that the sequences hold.
+        parts: how many of the ``n_rounds`` rounds of an epoch share a slice; a divisor of ``n_rounds``.
         users: ids of all users in ascending order; with them blocks know their users' rows, the places in this list.
     """
     further = [*([F.col(VALUE)] if values else []), *context_columns(context)]
-    placed = _placed(events, n_blocks, n_rounds, partitions, further)
+    placed = _placed(events, n_blocks, n_rounds // parts, partitions, further)
     ids = events.sparkSession.sparkContext.broadcast(users) if users is not None else None
     packed = _packed(placed, feature_to_item, validation, context, ids).persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        rdds = []
-        for r in range(n_rounds):
-            one = packed.where(F.col("slice") == r).select("payload")
-            rdds.append(one.rdd.map(lambda row: _load(row[0])).persist(StorageLevel.MEMORY_AND_DISK))
-        slices = Slices(rdds, n_blocks, ids)
-        slices.all.count()  # fills the cache while the packed rows are still there
-        return slices
-    finally:
-        packed.unpersist()
+    rdds = []
+    for r in range(n_rounds // parts):
+        one = packed.where(F.col("slice") == r).select("payload")
+        rdds.append(one.rdd.map(lambda row: _load(row[0])).persist(StorageLevel.MEMORY_AND_DISK))
+    return Slices(rdds, n_blocks, packed, parts, ids)
 
 
-def _placed(events: DataFrame, n_blocks: int, n_rounds: int, partitions: int, further: list[Column]) -> DataFrame:
+def _placed(events: DataFrame, n_blocks: int, n_slices: int, partitions: int, further: list[Column]) -> DataFrame:
     """Slice, block and user of every event, and what is packed; blocks whole and in order in their partitions."""
     keyed = events.select(
-        F.pmod(F.xxhash64("user_id", F.lit("slice")), F.lit(n_rounds)).cast("int").alias("slice"),
+        F.pmod(F.xxhash64("user_id", F.lit("slice")), F.lit(n_slices)).cast("int").alias("slice"),
         F.pmod(F.xxhash64("user_id", F.lit("block")), F.lit(n_blocks)).cast("int").alias("block"),
         F.col("user_id"),
         F.xxhash64("user_id").alias("user"),

@@ -128,7 +128,7 @@ def needs_rows(config: TrainConfig) -> bool:
 
 def totals_of(slices: Slices) -> dict[str, Totals]:
     """Sums over the events that each stage may see."""
-    found = slices.all.map(_totals).treeAggregate(None, _merge, _merge, 2)
+    found = slices.reduce(_totals, _merge)
     nothing = Totals(0, 0, 0, np.inf, -np.inf)
     return dict(zip(STAGES, found or [nothing] * len(STAGES), strict=True))
 

@@ -92,7 +92,7 @@ class Recipe(Generic[S]):
     def describe(self) -> dict[str, str]:
         """Setting -> value as text, for ``fm_model.hyperparameters``."""
         values = {**self.settings._asdict(), "learning_rate_decay": self.learning_rate_decay}
-        return {name: _as_text(value) for name, value in values.items()}
+        return {name: _as_text(value) for name, value in values.items() if name != "part"}
 
 
 AnyRecipe = Recipe[Settings] | Recipe[EventRates]
@@ -118,6 +118,7 @@ _ADAM = (0.03, 0.7)
 # A rating costs a tenth of a positive event with its negatives, so blocks of ratings are larger. Rankers learn so many
 # positive events in one block: it is sequential SGD, and takes seconds an epoch.
 _BLOCK_RATINGS, _BLOCK_POSITIVES, _ONE_BLOCK = 1_000_000, 250_000, 500_000
+_CELL_USERS = 8
 
 
 def block_count(config: TrainConfig, size: DataSize) -> int:
@@ -144,6 +145,15 @@ def round_count(config: TrainConfig, size: DataSize, blocks: int) -> int:
     if blocks == 1:
         return 1
     return min(100, max(10, math.ceil(size.positives / (9 * max(1, size.items)))))
+
+
+def shares_users(config: TrainConfig, size: DataSize, blocks: int, rounds: int) -> bool:
+    """Whether every round takes some events of all users instead of all events of some.
+
+    So it is where a block's share of a round would have fewer than 8 users: their events alone make poor minibatches.
+    """
+    few = size.users < _CELL_USERS * blocks * rounds
+    return config.loss == "softmax" and config.local_steps == "on" and rounds > 1 and few
 
 
 def candidates(config: TrainConfig, size: DataSize) -> list[Recipe[Settings]]:

@@ -22,7 +22,7 @@ from fm_spark.training.event_learner import restore_events
 from fm_spark.training.fits import make_fits
 from fm_spark.training.models import TrainedModel, library_versions, save_models
 from fm_spark.training.ranker import restore_ranker
-from fm_spark.training.resolve import METRIC_NAMES, block_count, round_count
+from fm_spark.training.resolve import METRIC_NAMES, block_count, round_count, shares_users
 from fm_spark.training.run_data import RunData, catalogue_digest, read_run
 from fm_spark.training.stage_counts import StageCounts, stage_counts
 from fm_spark.training.trainer import Fit, HistoryRow, TrainingData
@@ -96,7 +96,8 @@ def _slices(store: TableStore, run: RunData) -> Slices:
     values = config.train.loss == "squared"
     events, context = run.asked.events, run.asked.fields
     ids = run.users.ids if run.users is not None else None
-    return pack_slices(events, run.catalogue.feature_to_item, blocks, rounds, partitions, cut, values, context, ids)
+    items, parts = run.catalogue.feature_to_item, rounds if shares_users(config.train, size, blocks, rounds) else 1
+    return pack_slices(events, items, blocks, rounds, partitions, cut, values, context, ids, parts)
 
 
 def _training_data(run: RunData, slices: Slices, counts: StageCounts) -> TrainingData:

@@ -13,6 +13,8 @@ from pyspark import SparkContext
 from scipy import sparse
 
 from fm_spark.config import TrainConfig
+from fm_spark.core.gradient import Settings
+from fm_spark.core.plan import Part
 from fm_spark.progress import progress
 from fm_spark.training.blocks import Slices
 from fm_spark.training.context import ContextData
@@ -169,28 +171,37 @@ def fit(
     recipe = recipe.slower(state.retries)
     learner = learner_of(data, config, recipe, stage)
     metric = validation_metric(config)
-    rdds = data.slices.rdds
+    slices = data.slices
     with progress(epochs, f"train {stage} {candidate + 1}" if validate else f"train {stage}") as bar:
         if state.epoch:
             bar.advance(state.epoch, note="done before the checkpoint")
         # snapshots that are yet to be averaged make the machine better: nothing is given up before
         first = recipe.settings.average_from if isinstance(recipe.settings, EventRates) else 0
         while not _finished(state, epochs, config.patience, first):
-            settings = recipe.at_epoch(state.epoch)
-            key = RoundKey(config.seed, state.epoch, state.round, data.slices.n_blocks)
+            settings = _of_round(recipe.at_epoch(state.epoch), slices, config.seed, state)
+            key = RoundKey(config.seed, state.epoch, state.round, slices.n_blocks)
             last = state.history[-1].record if state.history else None
-            record = run_round(sc, rdds[state.round], learner, state.learnt, settings, key, last)
+            record = run_round(sc, slices.of_round(state.round), learner, state.learnt, settings, key, last)
             _check_norms(state.learnt, settings, key)
             state.history.append(HistoryRow(stage, candidate, state.epoch + 1, state.round + 1, record, None))
             state.round += 1
-            if state.round == len(rdds):
+            if state.round == slices.n_rounds:
                 state.learnt = learner.end_epoch(state.learnt, settings, state.epoch)
-                metrics = learner.metrics(sc, rdds, state.learnt) if validate else None
-                bar.advance(1, note=_note([row.record for row in state.history[-len(rdds) :]], metrics, metric))
+                metrics = learner.metrics(sc, slices.rdds, state.learnt) if validate else None
+                bar.advance(1, note=_note([row.record for row in state.history[-slices.n_rounds :]], metrics, metric))
                 _end_epoch(state, learner, metrics, metric)
             if after_round is not None:
                 after_round()
     return _result(recipe, learner, state)
+
+
+def _of_round(settings: AnySettings, slices: Slices, seed: int, state: FitState) -> AnySettings:
+    """With the part of the blocks' events that the round visits, where rounds share blocks."""
+    if slices.parts == 1 or not isinstance(settings, Settings):
+        return settings
+    key = (seed << 32 | state.epoch) % 2**64
+    part = Part(state.round // len(slices.rdds), slices.parts, key)
+    return settings._replace(part=part)
 
 
 def _finished(state: FitState, epochs: int, patience: int, first: int) -> bool:

@@ -18,7 +18,7 @@ from fm_spark.errors import DivergenceError
 from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION, Block, Slices, pack_slices
 from fm_spark.training.checkpoints import Checkpoints
 from fm_spark.training.fits import make_fits
-from fm_spark.training.resolve import DataSize, Recipe, block_count, candidates, round_count
+from fm_spark.training.resolve import DataSize, Recipe, block_count, candidates, round_count, shares_users
 from fm_spark.training.rounds import tree_depth
 from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.trainer import Fit, FitState, TrainingData, fit
@@ -43,8 +43,8 @@ def events(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(pd.DataFrame(rows, columns=names), schema)
 
 
-def pack(events: DataFrame, blocks: int, rounds: int, partitions: int) -> Slices:
-    return pack_slices(events, FEATURE_TO_ITEM, blocks, rounds, partitions, (0.2, 3))
+def pack(events: DataFrame, blocks: int, rounds: int, partitions: int, parts: int = 1) -> Slices:
+    return pack_slices(events, FEATURE_TO_ITEM, blocks, rounds, partitions, (0.2, 3), parts=parts)
 
 
 def train(
@@ -76,6 +76,23 @@ def test_same_bits_for_any_partitioning(
     slices = pack(events, 4, 2, 2)
     assert digest(train(spark, slices, other)) not in found
     slices.unpersist()
+
+
+def test_rounds_that_share_users_visit_every_event_once(spark: SparkSession, events: DataFrame) -> None:
+    config = load_config(overrides=["train.k=4"])
+    found = set()
+    for partitions in (1, 3):
+        slices = pack(events, 4, 3, partitions, parts=3)
+        fitted = train(spark, slices, config)
+        found.add(digest(fitted))
+        slices.unpersist()
+    assert len(found) == 1
+    liked = events.where("label > 0").count()
+    for epoch in range(1, RECIPE.epochs + 1):
+        of_epoch = [row.record.events for row in fitted.history if row.epoch == epoch]
+        assert len(of_epoch) == 3
+        assert sum(of_epoch) == liked
+        assert max(of_epoch) < liked
 
 
 def test_synchronous_rounds_do_not_depend_on_the_number_of_blocks(spark: SparkSession, events: DataFrame) -> None:
@@ -192,6 +209,10 @@ def test_auto_follows_from_the_size() -> None:
     assert block_count(config, DataSize(6_040, 2_000_000, 1_000_000, 3_700)) == 4
     assert 10 <= round_count(config, large, 40) <= 100
     assert len(candidates(config, small)) > len(candidates(config, large)) == 1
+    assert shares_users(config, small, 8, 25)
+    assert not shares_users(config, small, 8, 1)
+    assert not shares_users(config, large, 40, 100)
+    assert not shares_users(load_config(overrides=["train.loss=bpr"]).train, small, 8, 25)
     fixed = load_config(overrides=["train.decays=[0.5]", "train.l2=0.01", "train.blocks=3"]).train
     assert {recipe.settings.decays for recipe in candidates(fixed, small)} == {(0.5,)}
     assert block_count(fixed, large) == 3

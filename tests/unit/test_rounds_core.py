@@ -21,7 +21,7 @@ from fm_spark.core.combine import (
 from fm_spark.core.gradient import Sampler, Settings, Workspace, make_sampler, minibatches
 from fm_spark.core.local_steps import Move, run_block
 from fm_spark.core.parameters import Parameters, init_parameters
-from fm_spark.core.plan import draw_targets, positives, visit_order
+from fm_spark.core.plan import Part, draw_targets, part_order, positives, visit_order
 from fm_spark.core.sequences import TEST, TRAIN, UNUSED, Sequences, hold_out, take_users
 from fm_spark.core.strategy import LocalSteps, Synchronous
 from fm_spark.core.synchronous import gradient_sum
@@ -140,6 +140,51 @@ def test_a_block_that_stops_half_way_leaves_no_trace():
     for strategy in (LocalSteps(0.5), Synchronous()):
         fresh = strategy.block(parameters, make(5)[3], block, sampler, OPTIONS, (1, 2, 3))
         assert same(strategy.block(parameters, work, block, sampler, OPTIONS, (1, 2, 3)), fresh)
+
+
+def positives_of(chunks, found):
+    runs = zip(chunks.first, chunks.last, strict=True)
+    return [int(p) for begin, end in runs for p in found.position[begin:end]]
+
+
+def test_the_parts_of_an_epoch_hold_every_positive_once():
+    block = slow.random_sequences(np.random.default_rng(4), 15, N_ITEMS, 60)._replace(user=np.arange(-7, 8))
+    found = positives(block)
+    for key in (1, 2**64 - 1):
+        parts = [part_order(found, block.user, Part(r, 4, key), np.random.default_rng(r)) for r in range(4)]
+        visited = [positives_of(part, found) for part in parts]
+        assert sorted(p for one in visited for p in one) == found.position.tolist()
+        assert min(map(len, visited)) > 0
+        starts = np.repeat(found.start, np.diff(found.ptr))
+        for part in parts:
+            assert np.array_equal(part.start, starts[part.first])
+    other = [part_order(found, block.user, Part(0, 4, key), np.random.default_rng(0)) for key in (1, 2)]
+    assert positives_of(other[0], found) != positives_of(other[1], found)
+
+
+def test_what_a_user_gives_to_a_part_does_not_depend_on_his_block():
+    whole = slow.random_sequences(np.random.default_rng(5), 15, N_ITEMS, 60)
+    few = take_users(whole, np.array([3, 9]))
+
+    def items(block, user, part):
+        found = positives(block)
+        at = int(np.flatnonzero(block.user == user)[0])
+        mine = set(range(block.ptr[at], block.ptr[at + 1]))
+        order = part_order(found, block.user, Part(part, 3, 7), np.random.default_rng(0))
+        return sorted(p - int(block.ptr[at]) for p in positives_of(order, found) if p in mine)
+
+    for user in few.user:
+        assert [items(few, user, part) for part in range(3)] == [items(whole, user, part) for part in range(3)]
+        assert any(items(few, user, part) for part in range(3))
+
+
+def test_a_block_without_events_of_the_part_moves_nothing():
+    block, parameters, sampler, work = make(2, users=1)
+    learnt = [
+        run_block(parameters, work, block, sampler, OPTIONS._replace(part=part), np.random.default_rng(0))
+        for part in (Part(r, 1000, 0) for r in range(5))
+    ]
+    assert any(len(one.rows) == 0 and one.events == 0 for one in learnt)
 
 
 @pytest.mark.parametrize("largest", [7, 2**15, 2**31 - 1, 2**40])
