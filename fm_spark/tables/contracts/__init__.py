@@ -1,0 +1,43 @@
+"""The tables that fm_spark writes, declared as data: name, columns, types, comments and key.
+
+Everything that needs to know a table (the writer, the reader, the documentation, the tests) reads it here.
+"""
+
+from __future__ import annotations
+
+from fm_spark.tables.contracts.clusters import CLUSTER_PROFILES, ITEM_CLUSTERS
+from fm_spark.tables.contracts.contract import ID, MODEL_VERSION, RUN_ID, Column, Contract, Mode
+from fm_spark.tables.contracts.inputs import DATA_QUALITY, EVENTS, ITEMS, USERS, VOCABULARY
+from fm_spark.tables.contracts.lists import TOP_N
+from fm_spark.tables.contracts.model import CHECKPOINTS, EVALUATION, FM_MODEL, FM_PARAMETERS, TRAINING_HISTORY
+from fm_spark.tables.contracts.publication import PUBLICATIONS
+
+# the tables that a run hands to readers; CHECKPOINTS is not one of them
+ALL: tuple[Contract, ...] = (
+    EVENTS, VOCABULARY, ITEMS, USERS, DATA_QUALITY, FM_PARAMETERS, FM_MODEL, TRAINING_HISTORY, EVALUATION, TOP_N,
+    ITEM_CLUSTERS, CLUSTER_PROFILES, PUBLICATIONS,
+)  # fmt: skip
+
+__all__ = [
+    "ALL",
+    "CHECKPOINTS",
+    "CLUSTER_PROFILES",
+    "DATA_QUALITY",
+    "EVALUATION",
+    "EVENTS",
+    "FM_MODEL",
+    "FM_PARAMETERS",
+    "ID",
+    "ITEMS",
+    "ITEM_CLUSTERS",
+    "MODEL_VERSION",
+    "PUBLICATIONS",
+    "RUN_ID",
+    "TOP_N",
+    "TRAINING_HISTORY",
+    "USERS",
+    "VOCABULARY",
+    "Column",
+    "Contract",
+    "Mode",
+]
