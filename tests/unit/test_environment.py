@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fm_spark import environment
-from fm_spark.environment import check_java, check_not_connect, check_pair, delta_package
+from fm_spark.environment import PAIRS, check_java, check_not_connect, check_pair, delta_package
 from fm_spark.errors import EnvironmentProblem
+from fm_spark.submit import PROJECT
 
 
 @pytest.mark.parametrize(
@@ -35,11 +36,28 @@ def test_a_pair_of_different_generations_is_refused(spark: str, delta: str) -> N
         delta_package(spark, delta)
 
 
-def test_another_version_than_the_pinned_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def installed(monkeypatch: pytest.MonkeyPatch, spark: str, delta: str) -> None:
+    monkeypatch.setattr(environment, "_installed", lambda package: {"pyspark": spark, "delta-spark": delta}[package])
+
+
+@pytest.mark.parametrize(("spark", "delta"), PAIRS)
+def test_every_supported_pair_is_accepted(monkeypatch: pytest.MonkeyPatch, spark: str, delta: str) -> None:
+    check_pair()  # the installed one
+    installed(monkeypatch, spark, delta)
     check_pair()
-    monkeypatch.setattr(environment, "_installed", lambda package: {"pyspark": "4.1.9"}.get(package, "4.4.0"))
-    with pytest.raises(EnvironmentProblem, match=r"pyspark 4\.1\.9 is installed.*make setup"):
+
+
+@pytest.mark.parametrize(("spark", "delta"), [("4.1.9", "4.4.0"), ("4.2.0", "3.3.2"), ("3.5.6", "3.3.1")])
+def test_another_pair_is_refused(monkeypatch: pytest.MonkeyPatch, spark: str, delta: str) -> None:
+    installed(monkeypatch, spark, delta)
+    with pytest.raises(EnvironmentProblem, match=rf"pyspark {spark} and delta-spark {delta} are installed.*make setup"):
         check_pair()
+
+
+def test_the_pairs_are_those_of_the_lock_files() -> None:
+    for (spark, delta), lock in zip(PAIRS, ("requirements.lock", "requirements-spark35.lock"), strict=True):
+        locked = (PROJECT / lock).read_text(encoding="utf-8").splitlines()
+        assert {f"pyspark=={spark} \\", f"delta-spark=={delta} \\"} <= set(locked)
 
 
 def fake_java(folder: Path, says: str, code: int = 0) -> dict[str, str]:
