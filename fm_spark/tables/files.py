@@ -68,6 +68,10 @@ class Folder:
         finally:
             stream.close()
 
+    def remove(self) -> None:
+        """Deletes the folder with all that is in it; nothing happens when there is none."""
+        self._call(lambda system, path: system.delete(path, True))
+
     def check_writable(self) -> None:
         """Makes the folder when it is missing, then writes and removes an empty file in it.
 

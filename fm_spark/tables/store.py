@@ -290,8 +290,14 @@ class TableStore:
         if contract.kept_hours:
             kept = f"interval {contract.kept_hours} hours"
             created = created.tableProperty("delta.deletedFileRetentionDuration", kept)
-        # "or replace": files of an interrupted first write may lie there, and belong to no version
-        created.tableProperty("comment", contract.comment).createOrReplace()
+        created = created.tableProperty("comment", contract.comment)
+        # files of an interrupted first write may lie there, and belong to no version
+        if self.spark.version.startswith("3."):
+            # Delta 3.3 cannot replace on Spark 3.5.6, https://github.com/delta-io/delta/issues/4671
+            Folder(self.spark, self._uri(contract)).remove()
+            created.create()
+        else:
+            created.createOrReplace()
 
 
 @contextmanager
