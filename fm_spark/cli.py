@@ -25,6 +25,7 @@ from fm_spark.errors import FmSparkError
 from fm_spark.failures import explain
 from fm_spark.launcher import join_launcher
 from fm_spark.options import add_job_arguments, overrides
+from fm_spark.secrecy import MaskSecrets, masked
 from fm_spark.session import open_session
 
 log = logging.getLogger("fm_spark")
@@ -49,7 +50,7 @@ def job_main(job: str, run: Callable[[SparkSession, Config], object], argv: Sequ
         message, code = explain(error)
         log.error("%s", message)
         if arguments.verbose:
-            traceback.print_exc()
+            print(masked(traceback.format_exc()), end="", file=sys.stderr)
         elif code == 1 and not isinstance(error, FmSparkError):
             log.error("run it again with --verbose for the stack trace")
         sys.exit(code)
@@ -92,6 +93,7 @@ def set_up_logging(verbose: bool) -> None:
     """Time, level and message on stderr; of other packages only warnings, and with ``verbose`` Spark's too."""
     handler = _CurrentStderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
+    handler.addFilter(MaskSecrets())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

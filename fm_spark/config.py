@@ -16,6 +16,7 @@ from typing import Any, Literal, get_type_hints
 from fm_spark.config_checks import check_together
 from fm_spark.config_values import checked, nearest
 from fm_spark.errors import ConfigError
+from fm_spark.secrecy import as_written, check_not_secret, masked, resolve
 
 Auto = Literal["auto"]
 
@@ -178,8 +179,8 @@ class Config:
     plan: PlanConfig
 
     def to_json(self) -> str:
-        """The effective configuration as JSON with sorted keys; stored with every model."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """The effective configuration as JSON with sorted keys, ``${ENV:...}`` as written; stored with every model."""
+        return json.dumps(as_written(asdict(self)), sort_keys=True)
 
     def digest(self) -> str:
         """First 12 hex digits of the sha256 of :meth:`to_json`."""
@@ -236,7 +237,7 @@ def _parse_override(text: str) -> dict[str, dict[str, Any]]:
     key, separator, raw = text.partition("=")
     section, dot, name = key.strip().partition(".")
     if not separator or not dot or not name:
-        raise ConfigError(f"--set {text!r} is not of the form section.key=value, for example recommend.n=10")
+        raise ConfigError(f"--set {masked(text)!r} is not of the form section.key=value, for example recommend.n=10")
     raw = raw.strip()
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
@@ -257,6 +258,7 @@ def _check_known(values: Mapping[str, Any], origin: str) -> None:
             raise ConfigError(f"{section} in {origin} must be a section, [{section}], with keys of its own")
         for name in keys:
             full = f"{section}.{name}"
+            check_not_secret(full, keys[name])  # before any message shows the value
             if full not in known:
                 allowed = ", ".join(f.name for f in fields(_SECTIONS[section]))
                 raise ConfigError(
@@ -279,7 +281,11 @@ def _build(values: Mapping[str, Mapping[str, Any]]) -> Config:
         if missing:
             raise ConfigError(f"{section}.{missing[0]} has no value; conf/base.toml must hold every key")
         sections[section] = cls(
-            **{f.name: checked(f"{section}.{f.name}", given[f.name], hints[f.name], f.metadata) for f in fields(cls)}
+            **{
+                f.name: checked(key, resolve(key, given[f.name]), hints[f.name], f.metadata)
+                for f in fields(cls)
+                for key in [f"{section}.{f.name}"]
+            }
         )
     config = Config(**sections)
     check_together(config)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from fm_spark.errors import ConfigError
+from fm_spark.locations import check_location, check_output
 
 if TYPE_CHECKING:
     from fm_spark.config import Config, TrainConfig
@@ -35,6 +36,9 @@ def check_together(config: Config) -> None:
         raise ConfigError("input.path is empty; give the folder or file with the events")
     if not config.tables.root.strip():
         raise ConfigError("tables.root is empty; give the folder for the tables")
+    check_output("tables.root", config.tables.root)
+    for name in ("path", "items_path", "users_path"):
+        check_location(f"input.{name}", getattr(config.input, name))
     if len(config.input.delimiter) != 1:
         raise ConfigError(f"input.delimiter = {config.input.delimiter!r} must be one character")
     if not config.cluster.k_candidates:

@@ -25,6 +25,7 @@ from fm_spark.environment import (
 )
 from fm_spark.errors import ConfigError, EnvironmentProblem, FmSparkError
 from fm_spark.options import add_job_arguments, overrides
+from fm_spark.secrecy import masked, masked_setting
 from fm_spark.supervise import supervise
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -50,8 +51,13 @@ class Submission:
     environment: dict[str, str]
 
     def shell(self) -> str:
-        """The command with its variables as one line to paste into a shell."""
-        return shlex.join(["env", *(f"{name}={value}" for name, value in self.environment.items()), *self.command])
+        """The command with its variables as one line to paste into a shell; secrets are masked."""
+        settings = [word == "--conf" for word in ["", *self.command]]  # whether the word before is --conf
+        words = [
+            masked_setting(*word.split("=", 1)) if setting and "=" in word else masked(word)
+            for word, setting in zip(self.command, settings, strict=False)
+        ]
+        return shlex.join(["env", *(masked_setting(*variable) for variable in self.environment.items()), *words])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _submit(_parse(sys.argv[1:] if argv is None else argv))
     except FmSparkError as error:
-        print(f"spark-submit.sh: {error}", file=sys.stderr)
+        print(f"spark-submit.sh: {masked(str(error))}", file=sys.stderr)
         return error.exit_code
 
 
@@ -215,7 +221,7 @@ def _settings(texts: Sequence[str]) -> dict[str, str]:
         name, separator, value = text.partition("=")
         if not separator or not name.startswith("spark."):
             raise ConfigError(
-                f"--conf {text!r} is not of the form spark.name=value, for example spark.driver.memory=8g; "
+                f"--conf {masked(text)!r} is not of the form spark.name=value, for example spark.driver.memory=8g; "
                 "fm_spark's own keys are given with --set"
             )
         settings[name] = value
