@@ -18,10 +18,11 @@ log = logging.getLogger("fm_spark.publish")
 
 @dataclass(frozen=True)
 class PublishResult:
-    """The published run and the Delta version of ``publications`` that holds it."""
+    """The published run, the number of its publication and the Delta version of ``publications`` that holds it."""
 
     run_id: str
     model_version: str
+    publication: int
     version: int
 
 
@@ -30,9 +31,15 @@ def run(spark: SparkSession, config: Config) -> PublishResult:
     store = TableStore(spark, config.tables.root)
     run_id = model_run_id(store, config)
     model = latest_model(store, PUBLISH, run_id)
-    version = publish(store, run_id, model.model_version)
-    log.info("published run %s with model %s", run_id, model.model_version)
-    return PublishResult(run_id, model.model_version, version)
+    made = publish(store, run_id, model.model_version)
+    number = made.row.publication
+    log.info("published run %s with model %s as publication %d", run_id, model.model_version, number)
+    if not made.latest:
+        log.info(
+            "run %s was published before and keeps its place; readers follow a later publication until "
+            "./spark-submit.sh rollback --to %s", run_id, run_id,
+        )  # fmt: skip
+    return PublishResult(run_id, model.model_version, number, made.version)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from fm_spark.report.facts import TableFacts
 from fm_spark.tables.contracts import ALL, PUBLICATIONS, Contract
-from fm_spark.tables.publications import Publication
+from fm_spark.tables.published import Publication
 from fm_spark.tables.store import TableStore
 
 

@@ -1,34 +1,47 @@
-"""Publications: one row that names the table versions of a run, so that readers never see a mix of runs."""
+"""Publications: one row that names the table versions of a run, so that readers never see a mix of runs.
+
+A run has one row of its own, with the number that it got when it was first published: publishing it again changes what
+the row says and not its place. So the retry of an old run, or of one that was rolled back, never becomes the latest
+publication by itself; a rollback, which adds a row, is what makes it so.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 
 import pandas as pd
 from pyspark.sql import functions as F
 
 from fm_spark.errors import TableError
-from fm_spark.tables.contracts import ALL, EVALUATION, FM_MODEL, ITEM_CLUSTERS, PUBLICATIONS, TOP_N, USERS, Contract
+from fm_spark.tables.contracts import (
+    ALL,
+    EVALUATION,
+    FM_MODEL,
+    ITEM_CLUSTERS,
+    PUBLICATIONS,
+    TOP_N,
+    Contract,
+)
+from fm_spark.tables.published import Gate, Publication, newest
 from fm_spark.tables.store import WRITTEN_BY, TableStore
 
 
 @dataclass(frozen=True)
-class Publication:
-    """One row of ``publications``; the fields are its columns."""
+class Published:
+    """The row of a publication, whether it is the latest, and the Delta version of ``publications`` that holds it."""
 
-    run_id: str
-    model_version: str
-    published_at: datetime
-    tables: dict[str, int]
-    metrics: dict[str, float]
+    row: Publication
+    latest: bool
+    version: int
 
 
-def publish(store: TableStore, run_id: str, model_version: str) -> int:
-    """Names the versions of the run's tables in one row; returns the Delta version of ``publications``.
+def publish(store: TableStore, run_id: str, model_version: str) -> Published:
+    """Names the versions of the run's tables in one row of ``publications``.
 
     A table that the model was trained on counts at the version that training read; any other at the newest version
-    that the run committed; one that the run had no need to change at its newest version.
+    that the run committed. Nothing is written when the run's row says so already.
 
     Raises:
         TableError: the run has no lists, clusters or metrics yet; the message names the job to run.
@@ -45,26 +58,61 @@ def publish(store: TableStore, run_id: str, model_version: str) -> int:
                 f"run {run_id} cannot be published: {contract.name} has no rows of it and its model {model_version}; "
                 f"run ./spark-submit.sh {WRITTEN_BY[contract.name]} --run-id {run_id} first"
             )
-    row = (run_id, model_version, datetime.now(UTC), _versions(store, run_id, model_version), metrics)
-    return store.write(pd.DataFrame([row], columns=[f.name for f in fields(Publication)]), PUBLICATIONS, run_id)
+    inputs = _input_versions(store, run_id, model_version)
+    there_already = publications(store)
+    own = newest(there_already, run_id)
+    number = own.publication if own else _next_number(there_already)
+    made = Publication(
+        publication=number,
+        run_id=run_id,
+        model_version=model_version,
+        published_at=own.published_at if own else datetime.now(UTC),
+        tables=_versions(store, run_id, inputs),
+        metrics=metrics,
+        gates=[],
+        input_versions=inputs,
+        rolled_back_from=own.rolled_back_from if own else None,
+    )
+    version = store.version(PUBLICATIONS) if made == own else _write(store, made)
+    return Published(made, all(one.publication <= number for one in there_already), version)
+
+
+def publications(store: TableStore) -> list[Publication]:
+    """Every publication, oldest first; empty when nothing was published yet."""
+    if not store.exists(PUBLICATIONS):
+        return []
+    rows = store.read(PUBLICATIONS).orderBy("publication").collect()
+    return [_publication(row.asDict(recursive=True)) for row in rows]
 
 
 def published(store: TableStore, run_id: str = "") -> Publication:
-    """The newest publication, or that of a run.
+    """The latest publication, or that of a run.
 
     Raises:
         TableError: there is none.
     """
-    rows = store.read(PUBLICATIONS)
-    if run_id:
-        rows = rows.where(F.col("run_id") == F.lit(run_id))
-    row = rows.orderBy(F.col("published_at").desc(), F.col("run_id").desc()).first()
-    if row is None:
+    store.version(PUBLICATIONS)  # says which job to run when there is no table
+    found = newest(publications(store), run_id)
+    if found is None:
         of_run = f" of run {run_id}" if run_id else ""
         raise TableError(f"no publication{of_run} at {store.path(PUBLICATIONS)}; run ./spark-submit.sh publish first")
-    values = row.asDict(recursive=True)
-    values["published_at"] = row["published_at"].astimezone(UTC)  # Spark returns the machine's local time
-    return Publication(**{f.name: values[f.name] for f in fields(Publication)})
+    return found
+
+
+def _publication(values: dict[str, object]) -> Publication:
+    gates: Sequence[Mapping[str, object]] = values["gates"]  # type: ignore[assignment]
+    # Spark returns the machine's local time
+    at: datetime = values["published_at"].astimezone(UTC)  # type: ignore[attr-defined]
+    return Publication(**{**values, "published_at": at, "gates": [Gate(**gate) for gate in gates]})  # type: ignore[arg-type]
+
+
+def _write(store: TableStore, made: Publication) -> int:
+    frame = pd.DataFrame([asdict(made)], columns=[f.name for f in fields(Publication)])
+    return store.write(frame, PUBLICATIONS, made.run_id, only=f"publication = {made.publication}")
+
+
+def _next_number(there: Sequence[Publication]) -> int:
+    return max((one.publication for one in there), default=0) + 1
 
 
 def _metrics(store: TableStore, run_id: str) -> dict[str, float]:
@@ -80,18 +128,32 @@ def _has_rows(store: TableStore, contract: Contract, run_id: str, model_version:
     return store.exists(contract) and not store.read(contract).where(own).isEmpty()
 
 
-def _versions(store: TableStore, run_id: str, model_version: str) -> dict[str, int]:
+def _input_versions(store: TableStore, run_id: str, model_version: str) -> dict[str, int]:
     model = store.read(FM_MODEL).where(F.col("model_version") == F.lit(model_version)).first()
     if model is None:
         raise TableError(
             f"run {run_id} cannot be published: no model {model_version}; run ./spark-submit.sh train first"
         )
-    trained_on: dict[str, int] = model["input_versions"]
+    return dict(model["input_versions"])
+
+
+def _versions(store: TableStore, run_id: str, trained_on: Mapping[str, int]) -> dict[str, int]:
+    """The version of every table that has something of the run, by name."""
     versions = dict(trained_on)
     for contract in ALL:
         if contract is not PUBLICATIONS and contract.name not in versions and store.exists(contract):
-            own = store.version_of_run(contract, run_id)
-            if contract is USERS and own is None:
-                continue  # of an earlier run: this one has no columns of users
-            versions[contract.name] = store.version(contract) if own is None else own
+            version = _version_of(store, contract, run_id)
+            if version is not None:
+                versions[contract.name] = version
     return versions
+
+
+def _version_of(store: TableStore, contract: Contract, run_id: str) -> int | None:
+    own = store.version_of_run(contract, run_id)
+    if own is not None:
+        return own
+    if contract.mode == "append":
+        return store.version(contract)  # it did not have to grow for this run
+    # either an earlier run wrote the table and this one did not, or Delta has removed the log of the run's commit
+    of_run = store.read(contract).where(F.col("run_id") == F.lit(run_id))
+    return None if of_run.isEmpty() else store.version(contract)

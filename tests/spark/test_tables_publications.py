@@ -46,11 +46,20 @@ def test_a_publication_names_the_versions_and_metrics_of_its_run(store: TableSto
     assert sorted(rows["run_id"]) == ["r1", "r2"]
 
 
-def test_publishing_again_leaves_one_row(store: TableStore) -> None:
+def test_publishing_again_changes_nothing_and_no_order(store: TableStore) -> None:
     copy_run(store)
-    publish(store, "r1", "fm-r1")
-    publish(store, "r1", "fm-r1")
-    assert store.read(C.PUBLICATIONS).count() == 1
+    first = publish(store, "r1", "fm-r1")
+    assert publish(store, "r1", "fm-r1") == first
+    assert store.version(C.PUBLICATIONS) == first.version == 0
+
+    write_run(store, "r2")
+    assert publish(store, "r2", "fm-r2").row.publication == 2
+    version = write_run(store, "r1", ("recommend",))["top_n"]
+    again = publish(store, "r1", "fm-r1")
+    assert again.row == replace(first.row, tables={**first.row.tables, "top_n": version})
+    assert (again.row, again.latest) == (published(store, "r1"), False)
+    assert published(store).run_id == "r2"
+    assert sorted(DeltaTable(store.path(C.PUBLICATIONS)).to_pandas()["publication"]) == [1, 2]
 
 
 def test_lists_follow_the_events_that_the_model_was_trained_on(store: TableStore) -> None:

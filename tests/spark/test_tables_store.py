@@ -39,8 +39,10 @@ def lists(spark: SparkSession, run_id: str = "r1", users: range = range(3), scor
 def published_row(contract: C.Contract) -> list[dict[str, Any]]:
     if contract is not C.PUBLICATIONS:
         return []
-    values = {"tables": {"events": 1}, "metrics": {"fm.mrr": 0.5}, "published_at": START}
-    return [{"run_id": "r1", "model_version": "m", **values}]
+    values = {"tables": {"events": 1}, "metrics": {"fm.mrr": 0.5}, "published_at": START, "input_versions": {}}
+    gates = [{"gate": "users", "value": 1.0, "limit": 0.5, "passed": True}]
+    own = {"publication": 1, "run_id": "r1", "model_version": "m", "rolled_back_from": None}
+    return [{**own, **values, "gates": gates}]
 
 
 def vocabulary(spark: SparkSession, rows: list[tuple[str, str, int]], run_id: str) -> DataFrame:

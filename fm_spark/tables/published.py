@@ -1,0 +1,45 @@
+"""What a row of ``publications`` says and which row counts; known here once, for jobs and for readers without Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What was asked of a run before it was published: ``value`` beside the ``limit`` that it had to keep."""
+
+    gate: str
+    value: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One row of ``publications``; the fields are its columns."""
+
+    publication: int
+    run_id: str
+    model_version: str
+    published_at: datetime
+    tables: dict[str, int]
+    metrics: dict[str, float]
+    gates: list[Gate] = field(default_factory=list)
+    input_versions: dict[str, int] = field(default_factory=dict)
+    rolled_back_from: str | None = None
+
+
+def newest(publications: Iterable[Publication], run_id: str = "", at: datetime | None = None) -> Publication | None:
+    """The publication that readers follow: the one with the highest number; None when there is none.
+
+    Args:
+        run_id: only those of this run; ``""`` = of any.
+        at: only those that were there at this time, in UTC; None = all.
+    """
+    chosen = [
+        one for one in publications if run_id in ("", one.run_id) and (at is None or one.published_at <= at)
+    ]  # fmt: skip
+    return max(chosen, key=lambda one: one.publication, default=None)
