@@ -130,6 +130,7 @@ class RecommendConfig:
 
     n: int = _limits(least=1)
     exclude_seen: bool
+    lists: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +203,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     Args:
         path: a TOML file with any subset of the keys; ``None`` uses the defaults alone.
         overrides: ``section.key=value`` strings; the value is TOML (``0.1``, ``true``, ``[1, 2]``), and a word that
-            is not valid TOML is taken as a string.
+            is not valid TOML is taken as a string. ``section.key.name=value`` sets one name of a key that is a table.
 
     Raises:
         ConfigError: missing or unreadable file, unknown key, wrong type or value out of range.
@@ -214,7 +215,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         _check_known(layer, str(path))
         _overlay(values, layer)
     for text in overrides:
-        layer = _parse_override(text)
+        layer = _parse_override(text, values)
         _check_known(layer, "--set")
         _overlay(values, layer)
     return _build(values)
@@ -233,7 +234,8 @@ def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
 
-def _parse_override(text: str) -> dict[str, dict[str, Any]]:
+def _parse_override(text: str, values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The key of one ``--set``; of a key that is a table, what ``values`` holds with one name added or replaced."""
     key, separator, raw = text.partition("=")
     section, dot, name = key.strip().partition(".")
     if not separator or not dot or not name:
@@ -243,6 +245,10 @@ def _parse_override(text: str) -> dict[str, dict[str, Any]]:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         value = raw
+    table, dot, inner = name.partition(".")
+    there = values.get(section, {}).get(table)
+    if dot and inner and isinstance(there, Mapping):
+        return {section: {table: {**there, inner: value}}}
     return {section: {name: value}}
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fm_spark.errors import ConfigError
 from fm_spark.locations import check_location, check_output
+from fm_spark.named_lists import named_lists
 
 if TYPE_CHECKING:
     from fm_spark.config import Config, TrainConfig
@@ -43,6 +44,7 @@ def check_together(config: Config) -> None:
         raise ConfigError(f"input.delimiter = {config.input.delimiter!r} must be one character")
     if not config.cluster.k_candidates:
         raise ConfigError("cluster.k_candidates = [] leaves nothing to choose from; give numbers, for example [8, 16]")
+    named_lists(config.recommend)
     _check_train(config.train)
 
 

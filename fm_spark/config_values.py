@@ -41,6 +41,8 @@ def checked(key: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> Any
 def _convert(value: Any, hint: Any) -> Any:
     if get_origin(hint) is Literal:
         return value if value in get_args(hint) and isinstance(value, str) else None
+    if get_origin(hint) is dict:
+        return dict(value) if isinstance(value, Mapping) else None
     if get_origin(hint) is list:
         (inner,) = get_args(hint)
         if not isinstance(value, list):
@@ -63,6 +65,8 @@ def _type_name(hint: Any) -> str:
         return " or ".join(f'"{v}"' for v in get_args(hint))
     if get_origin(hint) is list:
         return f"a list of {_type_name(get_args(hint)[0]).removeprefix('a ')}s"
+    if get_origin(hint) is dict:
+        return "a table"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}[hint]
 
 

@@ -10,9 +10,14 @@ from pyspark.sql import functions as F
 
 from fm_spark.cli import job_main
 from fm_spark.config import Config
+from fm_spark.events.quality import quality_rows
+from fm_spark.named_lists import named_lists
 from fm_spark.ranking.inputs import load_inputs
+from fm_spark.ranking.list_rules import empty_lists, list_rules
+from fm_spark.ranking.profiles import item_tags
 from fm_spark.ranking.top_n import SOURCE, top_n_rows
 from fm_spark.tables.contracts import TOP_N
+from fm_spark.tables.quality import write_quality
 from fm_spark.tables.runs import PUBLISH
 from fm_spark.tables.store import TableStore
 
@@ -21,12 +26,18 @@ log = logging.getLogger("fm_spark.recommend")
 
 @dataclass(frozen=True)
 class RecommendResult:
-    """The lists written (of users with at least one item left), their rows, and the Delta version of ``top_n``."""
+    """What was written.
+
+    Attributes:
+        users: users with at least one item in the list ``default``.
+        rows: rows of each list.
+        version: the Delta version of ``top_n``.
+    """
 
     run_id: str
     model_version: str
     users: int
-    rows: int
+    rows: dict[str, int]
     version: int
 
 
@@ -35,14 +46,23 @@ def run(spark: SparkSession, config: Config) -> RecommendResult:
     store = TableStore(spark, config.tables.root)
     inputs = load_inputs(store, config, PUBLISH)
     run_id, model_version = inputs.model.run_id, inputs.model.model_version
-    recommend = config.recommend
+    named = named_lists(config.recommend)
+    tags = item_tags(inputs.items, inputs.catalogue) if any(one.tree for one in named) else []
+    rules = list_rules(named, inputs.catalogue, tags)
     own = [F.lit(run_id).alias("run_id"), F.lit(model_version).alias("model_version"), F.lit(SOURCE).alias("source")]
-    with top_n_rows(inputs.events, inputs.machine, inputs.catalogue, recommend.n, recommend.exclude_seen) as rows:
+    with top_n_rows(inputs.events, inputs.machine, inputs.catalogue, rules) as rows:
         version = store.write(rows.select("*", *own), TOP_N, run_id)
-    written = store.read(TOP_N, version).where(F.col("run_id") == F.lit(run_id))
-    users, rows_written = written.agg(F.count_if(F.col("rank") == 1), F.count("*")).collect()[0]
-    log.info("%s lists, %s rows", f"{users:,}", f"{rows_written:,}")
-    return RecommendResult(run_id, model_version, users, rows_written, version)
+    written = store.read(TOP_N, version).where(F.col("run_id") == F.lit(run_id)).groupBy("list_name")
+    counts = written.agg(F.count_if(F.col("rank") == 1).alias("users"), F.count("*").alias("rows")).collect()
+    users = {one.name: 0 for one in named} | {row["list_name"]: row["users"] for row in counts}
+    rows_written = {one.name: 0 for one in named} | {row["list_name"]: row["rows"] for row in counts}
+    findings = empty_lists(named, rules, users)
+    write_quality(store, quality_rows(findings, "recommend", run_id), "recommend", run_id)
+    for finding in findings:
+        log.warning("%s", finding.detail)
+    for name, n in users.items():
+        log.info("%s: %s lists, %s rows", name, f"{n:,}", f"{rows_written[name]:,}")
+    return RecommendResult(run_id, model_version, users[named[0].name], rows_written, version)
 
 
 def main() -> None:

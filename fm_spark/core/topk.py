@@ -158,6 +158,33 @@ def top_n(items: Items, queries: npt.ArrayLike, n: int, seen: UserItems | None =
     return TopN(item, score, size)
 
 
+def with_more(items: Items, queries: npt.ArrayLike, best: TopN, more: UserItems) -> TopN:
+    """Lists out of ``best`` and a few more items of each user, in the same order and no longer.
+
+    Args:
+        items, queries: as for :func:`top_n`.
+        best: lists of the same users.
+        more: items that are not in the lists; one of bias minus infinity stays out.
+    """
+    q, more = _checked(items, queries, more)
+    item, score = best.item.copy(), np.where(best.item >= 0, best.score, -np.inf)
+    for user in np.flatnonzero(np.diff(more.ptr)):
+        own = more.items[more.ptr[user] : more.ptr[user + 1]]
+        both = np.concatenate([best.item[user], own[np.isfinite(items.bias[own])]])[None, :]
+        scores = score_pairs(items, q[user : user + 1], both)
+        (item[user],), (score[user],) = _ordered(both, scores, item.shape[1])
+    size = np.count_nonzero(item >= 0, axis=1)
+    score[item < 0] = np.nan
+    return TopN(item, score, size)
+
+
+def restrict(items: Items, allowed: npt.NDArray[np.bool_]) -> Items:
+    """The items of which only ``allowed`` (bool [n_items]) may be recommended; shares the factors."""
+    bias = np.where(allowed, items.bias, np.float32(-np.inf))
+    usable = np.abs(bias[np.isfinite(bias)])
+    return items._replace(bias=bias, max_bias=float(usable.max(initial=0.0)))
+
+
 def rounding_error(items: Items, queries: FloatArray) -> DoubleArray:
     """Bound on |float32 score - float64 score| for every user, whatever the order of summation; float64 [n_users].
 

@@ -12,6 +12,7 @@ from pyspark.sql import Row, Window
 from pyspark.sql import functions as F
 
 from fm_spark.events.catalogue import Catalogue, load_catalogue
+from fm_spark.named_lists import DEFAULT
 from fm_spark.report.facts import ClusterFacts, ItemFacts, LikedItem, Recommended, UserLists
 from fm_spark.report.pinned import Pinned, utc
 from fm_spark.tables.contracts import CLUSTER_PROFILES, EVENTS, FM_PARAMETERS, ITEM_CLUSTERS, ITEMS, TOP_N
@@ -73,7 +74,7 @@ def user_lists(pinned: Pinned, lengths: list[Row], n_users: int) -> list[UserLis
     liked = _last_liked(pinned, ids)
     top = (
         pinned.read(TOP_N)
-        .where(F.col("user_id").isin(ids) & (F.col("rank") <= SHOWN_TOP))
+        .where((F.col("list_name") == F.lit(DEFAULT)) & F.col("user_id").isin(ids) & (F.col("rank") <= SHOWN_TOP))
         .select("user_id", "rank", "title", "score")
         .collect()
     )
@@ -144,7 +145,8 @@ def cluster_facts(pinned: Pinned, items: ItemFacts) -> list[ClusterFacts]:
 def item_facts(pinned: Pinned) -> ItemFacts:
     """Events and lists of every item, and the vectors and clusters of the best known ones; grows with the catalogue."""
     # joined here, not in Spark: four small tables, and every join would cost several jobs
-    listed = pinned.read(TOP_N).groupBy("item_id").agg(F.count(F.lit(1)).alias("listed")).toPandas()
+    top = pinned.read(TOP_N).where(F.col("list_name") == F.lit(DEFAULT))
+    listed = top.groupBy("item_id").agg(F.count(F.lit(1)).alias("listed")).toPandas()
     clusters = pinned.read(ITEM_CLUSTERS).select("item_id", "cluster_id").toPandas()
     catalogue = load_catalogue(pinned.read(ITEMS))
     items = pd.DataFrame({"item_id": catalogue.item_id, "count": catalogue.count, "place": range(catalogue.n_items)})

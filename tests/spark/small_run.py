@@ -139,8 +139,8 @@ def all_rows(run_id: str) -> dict[str, list[dict[str, Any]]]:
         for rank, item in enumerate((4, 5), start=1):
             rows["top_n"].append(
                 {
-                    "user_id": user, "rank": rank, "item_id": item, "title": TITLES[item], "score": 3.0 - rank,
-                    "source": "model", **own,
+                    "list_name": "default", "user_id": user, "rank": rank, "item_id": item,
+                    "title": TITLES[item], "score": 3.0 - rank, "source": "model", **own,
                 }
             )  # fmt: skip
     rows["cluster_profiles"] = [

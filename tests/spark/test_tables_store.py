@@ -31,8 +31,8 @@ def store(spark: SparkSession, tmp_path: Path) -> TableStore:
 def lists(spark: SparkSession, run_id: str = "r1", users: range = range(3), score: str = "0.5") -> DataFrame:
     """A top_n of one item a user."""
     return spark.range(users.start, users.stop).selectExpr(
-        f"'{run_id}' AS run_id", "'m' AS model_version", "id AS user_id", "1 AS rank", "id + 100 AS item_id",
-        "'a title' AS title", f"CAST({score} AS double) AS score", "'model' AS source",
+        f"'{run_id}' AS run_id", "'m' AS model_version", "'default' AS list_name", "id AS user_id", "1 AS rank",
+        "id + 100 AS item_id", "'a title' AS title", f"CAST({score} AS double) AS score", "'model' AS source",
     )  # fmt: skip
 
 

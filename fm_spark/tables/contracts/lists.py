@@ -6,18 +6,19 @@ from fm_spark.tables.contracts.contract import ID, MODEL_VERSION, RUN_ID, Column
 
 TOP_N = Contract(
     "top_n",
-    "The best items of every user: one row per user and rank",
+    "The best items of every user: one row per list, user and rank",
     (
         RUN_ID,
         MODEL_VERSION,
+        Column("list_name", "string", "default, or the name of a list of recommend.lists"),
         Column("user_id", ID, "the customer, as in the input"),
-        Column("rank", "int", "1 is best; dense"),
+        Column("rank", "int", "1 is best; dense within a list"),
         Column("item_id", ID, "the recommended item, as in the input"),
         Column("title", "string", "its title"),
         Column("score", "double", "the machine's score; comparable within a user only"),
         Column("source", "string", "model: scored by the machine from the user's history"),
     ),
-    key=("run_id", "user_id", "rank"),
+    key=("run_id", "list_name", "user_id", "rank"),
     mode="by_run",
-    order=("user_id", "rank"),
+    order=("user_id", "list_name", "rank"),
 )
