@@ -1,0 +1,100 @@
+"""One Delta table at one version, as pyarrow sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from fm_spark.errors import TableError
+
+# what pyarrow's datasets cannot follow; deltalake's own engine can
+_OTHER_FEATURES = {"deletionVectors", "columnMapping"}
+
+
+class Handle:
+    """A table that stays at its version; what was read once of its log and of its files' footers is kept.
+
+    Args:
+        location: path or URI of the table.
+        version: the Delta version; None takes the newest.
+        storage_options: what deltalake needs to reach an object store.
+
+    Raises:
+        TableError: there is no such table, or no such version of it any more.
+    """
+
+    def __init__(self, location: str, version: int | None, storage_options: Mapping[str, str] | None = None) -> None:
+        self.location = location
+        options = dict(storage_options) if storage_options else None
+        try:
+            self._table = DeltaTable(location, version=version, storage_options=options)
+        except TableNotFoundError as error:
+            raise TableError(f"no table at {location}") from error
+        except (DeltaError, OSError) as error:
+            which = "" if version is None else f" at version {version}"
+            raise TableError(f"cannot open {location}{which}: {first_line(error)}") from error
+
+    @property
+    def version(self) -> int:
+        """The Delta version."""
+        return self._table.version()
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
+        return pa.schema(self._table.schema().to_arrow())
+
+    def read(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+        """The rows that fulfil the condition; files and row groups that cannot hold any are not read.
+
+        Raises:
+            TableError: a file of the version is gone.
+        """
+        with self._files_there():
+            return self._scanner(columns, where).to_table()
+
+    def batches(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.RecordBatchReader:
+        """As :meth:`read`, a batch at a time: memory does not grow with the table."""
+        with self._files_there():
+            scanner = self._scanner(columns, where)
+        return pa.RecordBatchReader.from_batches(scanner.projected_schema, self._stream(scanner))
+
+    def _stream(self, scanner: ds.Scanner) -> Iterator[pa.RecordBatch]:
+        with self._files_there():
+            yield from scanner.to_batches()
+
+    @cached_property
+    def _dataset(self) -> ds.Dataset | None:
+        """The files with what the log says of their content; None when pyarrow cannot read the table by itself."""
+        features = set(self._table.protocol().reader_features or ())
+        return None if features & _OTHER_FEATURES else self._table.to_pyarrow_dataset()
+
+    def _scanner(self, columns: Sequence[str] | None, where: ds.Expression | None) -> ds.Scanner:
+        names = list(columns) if columns is not None else None
+        if self._dataset is not None:
+            # one batch ahead and no more: rows are read to be handed on, not to be kept
+            return self._dataset.scanner(columns=names, filter=where, batch_readahead=4, fragment_readahead=1)
+        # whole files, because deltalake takes conditions as SQL text, and no value of a caller goes into such text
+        rows = pa.RecordBatchReader.from_stream(self._table.scan())
+        return ds.Scanner.from_batches(rows, columns=names, filter=where)
+
+    @contextmanager
+    def _files_there(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TableError(
+                f"cannot read {self.location} at version {self.version}: {first_line(error)}; when its files have been "
+                "vacuumed away, open a newer publication, and keep more of them (docs/reading.md)"
+            ) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
