@@ -14,7 +14,7 @@ from fm_spark.errors import TableError
 from fm_spark.read.handle import Handle
 from fm_spark.read.list_changes import CHANGES, changed_rows
 from fm_spark.tables import contracts as C
-from fm_spark.tables.published import Gate, Publication, newest
+from fm_spark.tables.published import Gate, Publication, newest, own_rows
 
 __all__ = ["CHANGES", "Id", "Snapshot", "open", "publications"]
 
@@ -22,8 +22,6 @@ LATEST = "latest"
 Id = int | str
 """An identifier of a user or an item, as in the input."""
 
-# they tell of every model of a run, not only of the one that serves readers
-_OF_ALL_MODELS = {C.EVALUATION.name, C.FM_MODEL.name, C.TRAINING_HISTORY.name}
 _SHOWN_RUNS = 10
 _CONTRACTS = {contract.name: contract for contract in C.ALL}
 
@@ -83,9 +81,14 @@ class Snapshot:
         """The items of a cluster, those nearest to its centre first."""
         return self._sorted(C.ITEM_CLUSTERS, {"cluster_id": cluster_id}, ["distance"])
 
-    def popular(self, **where: Id) -> pa.Table:
-        """The popular items, best first, for example ``popular(kind="count", genre="Comedy")``."""
-        return self._sorted("popular_items", where, ["rank"])
+    def popular(self, kind: str = "count", genre: str = "") -> pa.Table:
+        """The most popular items, best first.
+
+        Args:
+            kind: ``count``, ``weighted_rating`` or ``trending``.
+            genre: only the items of it; ``""`` ranks all items.
+        """
+        return self._sorted("popular_items", {"kind": kind, "genre": genre}, ["rank"])
 
     def items(self, item_id: Id | None = None) -> pa.Table:
         """The catalogue, or the row of one item."""
@@ -180,15 +183,12 @@ class Snapshot:
 
     def _own(self, name: str, handle: Handle, where: ds.Expression | None) -> ds.Expression | None:
         """The condition, and that the rows are of this run and of the model that serves readers."""
-        contract = _CONTRACTS.get(name)
+        contract = _CONTRACTS.get(name)  # None: of a table that a later version of fm_spark has published
+        values = own_rows(self.publication, contract) if contract else {"run_id": self.publication.run_id}
         own = where
-        if contract is None or contract.mode == "by_run":
-            of_run: dict[str, Any] = {"run_id": self.publication.run_id}
-            if name not in _OF_ALL_MODELS and "model_version" in handle.schema.names:
-                of_run["model_version"] = self.publication.model_version
-            for column, value in of_run.items():
-                equal = ds.field(column) == value
-                own = equal if own is None else own & equal
+        for column, value in values.items():
+            equal = ds.field(column) == value
+            own = equal if own is None else own & equal
         return own
 
     def _known(self, handle: Handle, columns: Sequence[str] | None) -> Sequence[str] | None:

@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from fm_spark.tables.contracts import EVALUATION, FM_MODEL, TRAINING_HISTORY, Contract
+
+# they tell of every model of a run, not only of the one that serves readers
+_OF_ALL_MODELS = {EVALUATION.name, FM_MODEL.name, TRAINING_HISTORY.name}
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -43,3 +48,11 @@ def newest(publications: Iterable[Publication], run_id: str = "", at: datetime |
         one for one in publications if run_id in ("", one.run_id) and (at is None or one.published_at <= at)
     ]  # fmt: skip
     return max(chosen, key=lambda one: one.publication, default=None)
+
+
+def own_rows(publication: Publication, contract: Contract) -> dict[str, str]:
+    """Columns and values that tell the rows of a publication in a table that holds several runs; empty for others."""
+    if contract.mode != "by_run":
+        return {}
+    of_model = "model_version" in contract.column_names and contract.name not in _OF_ALL_MODELS
+    return {"run_id": publication.run_id, **({"model_version": publication.model_version} if of_model else {})}
