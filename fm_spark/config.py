@@ -145,6 +145,17 @@ class ClusterConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PopularConfig:
+    """The lists of popular items."""
+
+    n: int = _limits(least=1)
+    prior_percentile: float = _limits(least=0.0, most=100.0)
+    recent_days: float = _limits(above=0.0, most=36_500.0)
+    previous_days: float = _limits(above=0.0, most=36_500.0)
+    smoothing: float = _limits(above=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportConfig:
     """What the summary at the end of a run shows."""
 
@@ -176,6 +187,7 @@ class Config:
     train: TrainConfig
     recommend: RecommendConfig
     cluster: ClusterConfig
+    popular: PopularConfig
     report: ReportConfig
     plan: PlanConfig
 

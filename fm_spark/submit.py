@@ -38,6 +38,7 @@ JOBS = {
     "evaluate": "measure the model and the popularity ranking on the held-out events",
     "recommend": "write the top-N list of every user",
     "cluster": "group the items by their vectors and describe the groups",
+    "popular": "write the lists of what is popular, overall and per genre",
     "publish": "write the row that names the tables of this run which belong together",
     "plan": "predict bytes, memory and seconds of train, and recommend Spark settings",
 }

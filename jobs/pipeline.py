@@ -16,7 +16,7 @@ from fm_spark.parallel import side_by_side
 from fm_spark.report import show_run
 from fm_spark.tables.runs import started_run_id
 from fm_spark.tables.store import TableStore
-from jobs import cluster, evaluate, events, publish, recommend, train
+from jobs import cluster, evaluate, events, popular, publish, recommend, train
 
 log = logging.getLogger("fm_spark.pipeline")
 
@@ -24,7 +24,7 @@ log = logging.getLogger("fm_spark.pipeline")
 STEPS: tuple[tuple[tuple[str, Callable[[SparkSession, Config], object]], ...], ...] = (
     (("events", events.run),),
     (("train", train.run),),
-    (("evaluate", evaluate.run), ("recommend", recommend.run), ("cluster", cluster.run)),
+    (("evaluate", evaluate.run), ("recommend", recommend.run), ("cluster", cluster.run), ("popular", popular.run)),
     (("publish", publish.run),),
 )
 

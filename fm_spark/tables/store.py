@@ -38,6 +38,7 @@ WRITTEN_BY = {
     "top_n": "recommend",
     "item_clusters": "cluster",
     "cluster_profiles": "cluster",
+    "popular_items": "popular",
     "publications": "publish",
 }
 """The job that writes each table; named in the message when the table is missing."""

@@ -25,6 +25,7 @@ JOB_TABLES = {
     "evaluate": (C.EVALUATION,),
     "recommend": (C.TOP_N,),
     "cluster": (C.ITEM_CLUSTERS, C.CLUSTER_PROFILES),
+    "popular": (C.POPULAR_ITEMS,),
 }
 
 
@@ -150,6 +151,14 @@ def all_rows(run_id: str) -> dict[str, list[dict[str, Any]]]:
             "top_tags": [], "exemplars": [("1", TITLES[1], 0.1, 2)], **own,
         }
         for cluster in (0, 1)
+    ]  # fmt: skip
+    rows["popular_items"] = [
+        {
+            "kind": "count", "genre": genre, "rank": rank, "item_id": item, "title": TITLES[item], "score": 3.0 - rank,
+            "count": 3 - rank, "mean_value": 4.0, "recent_count": 1, "previous_count": 0, **own,
+        }
+        for genre in ("", "Drama")
+        for rank, item in enumerate((1, 3), start=1)
     ]  # fmt: skip
     return rows
 

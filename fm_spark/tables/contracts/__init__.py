@@ -10,12 +10,13 @@ from fm_spark.tables.contracts.contract import ID, MODEL_VERSION, RUN_ID, Column
 from fm_spark.tables.contracts.inputs import DATA_QUALITY, EVENTS, ITEMS, USERS, VOCABULARY
 from fm_spark.tables.contracts.lists import TOP_N
 from fm_spark.tables.contracts.model import CHECKPOINTS, EVALUATION, FM_MODEL, FM_PARAMETERS, TRAINING_HISTORY
+from fm_spark.tables.contracts.popular import POPULAR_ITEMS
 from fm_spark.tables.contracts.publication import PUBLICATIONS
 
 # the tables that a run hands to readers; CHECKPOINTS is not one of them
 ALL: tuple[Contract, ...] = (
     EVENTS, VOCABULARY, ITEMS, USERS, DATA_QUALITY, FM_PARAMETERS, FM_MODEL, TRAINING_HISTORY, EVALUATION, TOP_N,
-    ITEM_CLUSTERS, CLUSTER_PROFILES, PUBLICATIONS,
+    ITEM_CLUSTERS, CLUSTER_PROFILES, POPULAR_ITEMS, PUBLICATIONS,
 )  # fmt: skip
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "ITEMS",
     "ITEM_CLUSTERS",
     "MODEL_VERSION",
+    "POPULAR_ITEMS",
     "PUBLICATIONS",
     "RUN_ID",
     "TOP_N",
