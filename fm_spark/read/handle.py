@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,6 +18,10 @@ from fm_spark.errors import TableError
 _OTHER_FEATURES = {"deletionVectors", "columnMapping"}
 
 
+class NoTable(TableError):
+    """There is no Delta table at the location."""
+
+
 class Handle:
     """A table that stays at its version; what was read once of its log and of its files' footers is kept.
 
@@ -26,7 +31,8 @@ class Handle:
         storage_options: what deltalake needs to reach an object store.
 
     Raises:
-        TableError: there is no such table, or no such version of it any more.
+        NoTable: there is no such table.
+        TableError: there is no such version of it any more, or it cannot be reached.
     """
 
     def __init__(self, location: str, version: int | None, storage_options: Mapping[str, str] | None = None) -> None:
@@ -35,10 +41,10 @@ class Handle:
         try:
             self._table = DeltaTable(location, version=version, storage_options=options)
         except TableNotFoundError as error:
-            raise TableError(f"no table at {location}") from error
+            raise NoTable(f"no table at {location}: {short(error)}") from error
         except (DeltaError, OSError) as error:
             which = "" if version is None else f" at version {version}"
-            raise TableError(f"cannot open {location}{which}: {first_line(error)}") from error
+            raise TableError(f"cannot open {location}{which}: {short(error)}") from error
 
     @property
     def version(self) -> int:
@@ -90,11 +96,13 @@ class Handle:
             yield
         except OSError as error:
             raise TableError(
-                f"cannot read {self.location} at version {self.version}: {first_line(error)}; when its files have been "
+                f"cannot read {self.location} at version {self.version}: {short(error)}; when its files have been "
                 "vacuumed away, open a newer publication, and keep more of them (docs/reading.md)"
             ) from error
 
 
-def first_line(error: Exception) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def short(error: Exception) -> str:
+    """The first line of what an error says and, after dots, the last one, which names the cause; without colours."""
+    plain = re.sub(r"\x1b\[\d*m|↳", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"

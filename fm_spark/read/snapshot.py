@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from fm_spark.errors import TableError
-from fm_spark.read.handle import Handle
+from fm_spark.read.handle import Handle, NoTable
 from fm_spark.read.list_changes import CHANGES, changed_rows
 from fm_spark.tables import contracts as C
 from fm_spark.tables.published import Gate, Publication, newest, own_rows
@@ -234,7 +234,7 @@ def publications(
     place = _place(root)
     try:
         rows = Handle(f"{place}/{C.PUBLICATIONS.name}", None, storage_options).read()
-    except TableError as error:
+    except NoTable as error:
         raise TableError(
             f"nothing is published under {place} ({error}); run ./spark-submit.sh publish first"
         ) from error

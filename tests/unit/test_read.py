@@ -122,8 +122,10 @@ def test_what_cannot_be_opened_says_why_and_what_to_do(root: Path, tmp_path: Pat
     with pytest.raises(TableError, match=r"there is no folder .*nowhere; name the tables.root"):
         fm_spark.read.open(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TableError, match=r"nothing is published under .*empty .*spark-submit.sh publish first"):
+    with pytest.raises(TableError, match=r"nothing is published under .*empty .*run ./spark-submit.sh publish first"):
         fm_spark.read.open(tmp_path / "empty")
+    with pytest.raises(TableError, match=r"Unknown scheme: nope"):
+        fm_spark.read.open("nope://bucket/warehouse")
     with pytest.raises(TableError, match=r"no publication of run r3 .*r2 \(2026-11-23 07:00:00 UTC\), r1 \("):
         fm_spark.read.open(root, "r3")
     with pytest.raises(TableError, match=r"nothing was published .* at 2020-01-01T00:00:00\+00:00; published are r2"):
