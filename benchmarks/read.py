@@ -93,7 +93,8 @@ def _rows(spark: SparkSession, run_id: str, number: int, a: argparse.Namespace) 
     ranks = F.explode(F.sequence(F.lit(1), F.lit(a.n)))
     seed = F.when(F.col("user_id") % 10 == 0, F.lit(number)).otherwise(F.lit(0))
     drawn = F.pmod(F.xxhash64("user_id", "rank", seed), F.lit(2**30)) / F.lit(float(2**30))
-    item = (F.pow(F.col("drawn"), 3) * a.items).cast("bigint")
+    # popular ones are drawn more often, and none twice in a list
+    item = F.floor(F.pow(F.col("drawn"), 3) * (a.items // a.n)) * a.n + F.col("rank") - 1
     return (
         spark.range(0, a.users, 1, 8)
         .select(F.col("id").alias("user_id"), ranks.alias("rank"))
@@ -104,7 +105,7 @@ def _rows(spark: SparkSession, run_id: str, number: int, a: argparse.Namespace) 
             F.lit("default").alias("list_name"),
             "user_id",
             "rank",
-            item.alias("item_id"),
+            item.cast("bigint").alias("item_id"),
             F.concat(F.lit("A title of usual length "), item, F.lit(" (1999)")).alias("title"),
             (F.lit(9.0) - F.sqrt("rank") - F.col("drawn")).alias("score"),
             F.lit("model").alias("source"),
