@@ -60,7 +60,7 @@ class Handle:
         """The rows that fulfil the condition; files and row groups that cannot hold any are not read.
 
         Raises:
-            TableError: a file of the version is gone.
+            TableError: a file of the version is gone or damaged, or the condition does not fit the columns.
         """
         with self._files_there():
             return self._scanner(columns, where).to_table()
@@ -99,6 +99,8 @@ class Handle:
                 f"cannot read {self.location} at version {self.version}: {short(error)}; when its files have been "
                 "vacuumed away, open a newer publication, and keep more of them (docs/reading.md)"
             ) from error
+        except pa.ArrowException as error:  # a condition that does not fit the columns, a damaged file
+            raise TableError(f"cannot read {self.location} at version {self.version}: {short(error)}") from error
 
 
 def short(error: Exception) -> str:

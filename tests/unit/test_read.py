@@ -92,6 +92,8 @@ def test_rows_come_as_a_table_or_in_batches_with_columns_and_conditions(root: Pa
     assert found.to_pylist() == [{"user_id": 2, "rank": 1}]
     batches = run.batches("top_n", columns=["item_id"])
     assert sorted(items_of(batches.read_all())) == [5, 7, 8, 9]
+    with pytest.raises(TableError, match=r"cannot read .*top_n at version \d+: No match for FieldRef.Name\(rnk\)"):
+        run.table("top_n", where=pc.field("rnk") == 1)
     with pytest.raises(TableError, match=r"top_n has no column rnk; it has run_id, "):
         run.table("top_n", columns=["rnk"])
     with pytest.raises(TableError, match=r"top_n has no column rnk"):
