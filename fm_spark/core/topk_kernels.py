@@ -27,7 +27,7 @@ def is_ascending(ptr: Ints, items: Index, n_items: int) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)
-def mask(tile: Floats, start: int, cursor: Ints, stop: Ints, items: Index) -> None:
+def mask(tile: Floats | Doubles, start: int, cursor: Ints, stop: Ints, items: Index) -> None:
     """Sets the seen items of the tile to -inf and moves each user's cursor behind them."""
     end = start + tile.shape[1]
     for user in range(tile.shape[0]):
