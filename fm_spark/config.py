@@ -156,11 +156,34 @@ class PopularConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SimilarConfig:
+    """The nearest items of every item."""
+
+    n: int = _limits(least=1)
+    metric: str = _limits(choices=("cosine", "inner"))
+    min_count: int = _limits(least=0)
+    popularity_discount: float = _limits(least=0.0, most=2.0)
+    seed: int = _limits(least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudienceConfig:
+    """The items and segments whose best users are asked for."""
+
+    items: list[int] | list[str]
+    segments: dict[str, Any]
+    n: int = _limits(least=1)
+    segment_score: str = _limits(choices=("mean", "max"))
+    exclude_seen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportConfig:
     """What the summary at the end of a run shows."""
 
     users: int = _limits(least=0)
     clusters: int = _limits(least=0)
+    similar: int = _limits(least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +211,8 @@ class Config:
     recommend: RecommendConfig
     cluster: ClusterConfig
     popular: PopularConfig
+    similar: SimilarConfig
+    audience: AudienceConfig
     report: ReportConfig
     plan: PlanConfig
 

@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from fm_spark.errors import ConfigError
+from fm_spark.filter_grammar import parse_filter
 from fm_spark.locations import check_location, check_output
 from fm_spark.named_lists import named_lists
 
 if TYPE_CHECKING:
-    from fm_spark.config import Config, TrainConfig
+    from fm_spark.config import AudienceConfig, Config, TrainConfig
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # keys of [train] that only one kind of machine reads, and the losses that do
@@ -45,7 +46,16 @@ def check_together(config: Config) -> None:
     if not config.cluster.k_candidates:
         raise ConfigError("cluster.k_candidates = [] leaves nothing to choose from; give numbers, for example [8, 16]")
     named_lists(config.recommend)
+    _check_audience(config.audience)
     _check_train(config.train)
+
+
+def _check_audience(audience: AudienceConfig) -> None:
+    for name, text in audience.segments.items():
+        key = f"audience.segments.{name}"
+        if not name.strip() or not isinstance(text, str) or not text.strip():
+            raise ConfigError(f"{key} = {text!r} must be a filter, for example \"genres contains 'Comedy'\"")
+        parse_filter(text, key)
 
 
 def _check_train(train: TrainConfig) -> None:

@@ -39,6 +39,8 @@ JOBS = {
     "recommend": "write the top-N list of every user",
     "cluster": "group the items by their vectors and describe the groups",
     "popular": "write the lists of what is popular, overall and per genre",
+    "similar": "write the nearest items of every item",
+    "audience": "write the best users for asked-for items and segments",
     "publish": "write the row that names the tables of this run which belong together",
     "plan": "predict bytes, memory and seconds of train, and recommend Spark settings",
 }

@@ -16,7 +16,7 @@ from fm_spark.parallel import side_by_side
 from fm_spark.report import show_run
 from fm_spark.tables.runs import started_run_id
 from fm_spark.tables.store import TableStore
-from jobs import cluster, evaluate, events, popular, publish, recommend, train
+from jobs import audience, cluster, evaluate, events, popular, publish, recommend, similar, train
 
 log = logging.getLogger("fm_spark.pipeline")
 
@@ -24,7 +24,14 @@ log = logging.getLogger("fm_spark.pipeline")
 STEPS: tuple[tuple[tuple[str, Callable[[SparkSession, Config], object]], ...], ...] = (
     (("events", events.run),),
     (("train", train.run),),
-    (("evaluate", evaluate.run), ("recommend", recommend.run), ("cluster", cluster.run), ("popular", popular.run)),
+    (
+        ("evaluate", evaluate.run),
+        ("recommend", recommend.run),
+        ("cluster", cluster.run),
+        ("popular", popular.run),
+        ("similar", similar.run),
+        ("audience", audience.run),
+    ),
     (("publish", publish.run),),
 )
 
@@ -46,10 +53,15 @@ def run(spark: SparkSession, config: Config) -> PipelineResult:
     log.info("run %s, tables in %s", config.run.id, store.root)
     seconds: dict[str, float] = {}
     for steps in STEPS:
-        seconds |= side_by_side({name: partial(_timed, name, step, spark, config) for name, step in steps})
+        wanted = {name: step for name, step in steps if name != "audience" or _asks_for_audience(config)}
+        seconds |= side_by_side({name: partial(_timed, name, step, spark, config) for name, step in wanted.items()})
     seconds["all steps"] = time.monotonic() - begin
     show_run(store, config.run.id, config.report, seconds)
     return PipelineResult(config.run.id, seconds)
+
+
+def _asks_for_audience(config: Config) -> bool:
+    return bool(config.audience.items or config.audience.segments)
 
 
 def _timed(name: str, step: Callable[[SparkSession, Config], object], spark: SparkSession, config: Config) -> float:

@@ -17,6 +17,7 @@ from fm_spark.parallel import side_by_side
 from fm_spark.report.facts import Curve, DataFacts, ItemFacts, MetricFacts, QualityCheck, RunFacts, TrainingFacts
 from fm_spark.report.lists import cluster_facts, history_lengths, item_facts, user_lists
 from fm_spark.report.pinned import Pinned, utc
+from fm_spark.report.similar import genre_shares, similar_facts
 from fm_spark.report.words import PREDICTED, PREDICTION_NAMES
 from fm_spark.tables.contracts import DATA_QUALITY, EVALUATION, FM_MODEL, TRAINING_HISTORY
 from fm_spark.tables.publications import published
@@ -48,6 +49,8 @@ def collect_run(
             "metrics": lambda: _metrics(pinned),
             "training": lambda: _training(pinned),
             "checks": lambda: _checks(pinned),
+            "similar": lambda: similar_facts(pinned, shown.similar),
+            "genre_shares": lambda: genre_shares(pinned),
         }
     )
     items, lengths = found["items"], found["lengths"]
@@ -72,6 +75,8 @@ def collect_run(
         tables=found["tables"],
         items=items,
         seconds=dict(seconds or {}),
+        similar=found["similar"],
+        genre_shares=found["genre_shares"],
     )
 
 

@@ -141,6 +141,22 @@ class ClusterFacts:
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """One of the nearest items of an item."""
+
+    title: str
+    score: float
+
+
+@dataclass(frozen=True)
+class SimilarFacts:
+    """A well-known item and its nearest ones, nearest first."""
+
+    title: str
+    neighbours: list[Neighbour]
+
+
+@dataclass(frozen=True)
 class TableFacts:
     """A table of the publication; ``rows`` counts the run's own rows where a table holds several runs."""
 
@@ -169,7 +185,13 @@ class ItemFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Everything that the report of a run says; ``clusters`` are the shown ones, ``cluster_labels`` names all."""
+    """Everything that the report of a run says.
+
+    Attributes:
+        clusters: the shown ones; ``cluster_labels`` names all.
+        similar: a few items with their nearest ones; genre_shares: how often such pairs have a genre in common, by who
+            chose them.
+    """
 
     run_id: str
     model_version: str
@@ -184,3 +206,5 @@ class RunFacts:
     tables: list[TableFacts]
     items: ItemFacts
     seconds: dict[str, float]
+    similar: list[SimilarFacts] = field(default_factory=list)
+    genre_shares: dict[str, float] = field(default_factory=dict)

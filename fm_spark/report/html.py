@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from fm_spark.report import words
-from fm_spark.report.facts import ClusterFacts, RunFacts, UserLists
+from fm_spark.report.facts import ClusterFacts, RunFacts, SimilarFacts, UserLists
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5c6775; --line: #d9dee5; --page: #fbfcfd; --card: #ffffff;
@@ -52,6 +52,7 @@ def html_report(facts: RunFacts, plots: dict[str, str]) -> str:
             _trained(facts, plots),
             _lists(facts, plots),
             _clusters(facts, plots),
+            _similar(facts),
             _tables(facts),
             _seconds(facts),
         ]
@@ -141,6 +142,19 @@ def _cluster(cluster: ClusterFacts) -> str:
         f'<div class="card"><h3>{escape(cluster.label)} <span class="soft">{cluster.size:,} items</span></h3>'
         f'{exemplars}<p class="soft">{escape(traits)}</p></div>'
     )
+
+
+def _similar(facts: RunFacts) -> str:
+    if not facts.similar:
+        return ""
+    cards = "".join(_similar_item(item) for item in facts.similar)
+    note = words.similar_note(facts)
+    return _section("Similar items", f'<div class="cards">{cards}</div>', _note(note) if note else "")
+
+
+def _similar_item(item: SimilarFacts) -> str:
+    rows = [[each.title, f"{each.score:.2f}"] for each in item.neighbours]
+    return f'<div class="card"><h3>{escape(item.title)}</h3>{_table(["Nearest", "Score"], rows, numbers={1})}</div>'
 
 
 def _tables(facts: RunFacts) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fm_spark.report import words
-from fm_spark.report.facts import ClusterFacts, RunFacts, UserLists
+from fm_spark.report.facts import ClusterFacts, RunFacts, SimilarFacts, UserLists
 
 _LOG_WIDTH = 80
 _SIDE_BY_SIDE = 130
@@ -54,6 +54,12 @@ def _parts(facts: RunFacts, console: Console) -> list[RenderableType]:
     if facts.clusters:
         parts.append(_title(words.clusters_title(facts)))
         parts += [_cluster(cluster) for cluster in facts.clusters]
+    if facts.similar:
+        parts += [
+            _title("Similar items"),
+            *(_similar(item) for item in facts.similar),
+            _note(words.similar_note(facts)),
+        ]
     parts += [_title("Tables"), _tables(facts)]
     if facts.seconds:
         parts += [_title("Seconds by step"), _seconds(facts, console)]
@@ -139,6 +145,11 @@ def _cluster(cluster: ClusterFacts) -> RenderableType:
     if traits:
         lines.append(Padding(Text(traits, style="dim"), (0, 0, 0, 4)))
     return Group(*lines)
+
+
+def _similar(item: SimilarFacts) -> RenderableType:
+    near = "; ".join(f"{each.title} {each.score:.2f}" for each in item.neighbours)
+    return Group(Padding(Text(item.title, style="bold"), (0, 0, 0, 2)), Padding(Text(near), (0, 0, 0, 4)))
 
 
 def _tables(facts: RunFacts) -> RenderableType:

@@ -40,6 +40,7 @@ SETTINGS = (
     "rounds",
 )
 """The settings that are shown, in this order; fm_model holds all of them."""
+_CHOOSERS = {"co_occurrence": "neighbours by co-occurrence", "random": "random pairs"}
 _VALIDATION = ("ndcg_at_10", "recall_at_20", *PREDICTION_NAMES)
 _SPLITS = {
     "user_time": "each user's last positives are held out",
@@ -121,6 +122,16 @@ def clusters_title(facts: RunFacts) -> str:
     return (
         f"Clusters of similar items ({len(facts.clusters)} of {len(facts.cluster_labels)}, those of well-known items)"
     )
+
+
+def similar_note(facts: RunFacts) -> str:
+    """How often neighbours have a genre in common; empty when nobody knows genres."""
+    model = facts.genre_shares.get("model")
+    if model is None:
+        return ""
+    shares = facts.genre_shares
+    beside = ", ".join(f"{title} {shares[name]:.0%}" for name, title in _CHOOSERS.items() if name in shares)
+    return f"{model:.0%} of the neighbours have a genre in common with the item{f' ({beside})' if beside else ''}."
 
 
 def setting_rows(facts: RunFacts) -> list[tuple[str, str]]:

@@ -39,6 +39,9 @@ WRITTEN_BY = {
     "item_clusters": "cluster",
     "cluster_profiles": "cluster",
     "popular_items": "popular",
+    "similar_items": "similar",
+    "similar_quality": "similar",
+    "item_audience": "audience",
     "publications": "publish",
 }
 """The job that writes each table; named in the message when the table is missing."""

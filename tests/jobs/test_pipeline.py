@@ -13,7 +13,8 @@ from deltalake import DeltaTable
 
 from fm_spark.tables import contracts
 
-QUICK = ["--set", "train.epochs=2", "--set", "train.k=8", "--set", "cluster.k=4", "--set", "recommend.n=10"]
+KEYS = ["train.epochs=2", "train.k=8", "cluster.k=4", "recommend.n=10", "audience.items=[318]"]
+QUICK = [word for key in KEYS for word in ("--set", key)]
 
 
 class Made(NamedTuple):
@@ -61,20 +62,27 @@ def test_top_n_is_dense_unseen_and_of_the_published_model(made: Made) -> None:
         assert not set(rows.item_id) & set(events[events.user_id == user].item_id)
 
 
-def test_top_n_equals_brute_force_over_the_saved_parameters(made: Made) -> None:
-    """Scores from nothing but the tables: explicit bags, own and genre vectors, pairwise item interactions."""
+def saved_items(made: Made) -> tuple[dict, dict]:
+    """Out of nothing but the tables: the vectors by (field, value), and by item its composed vector and bias."""
     model = made.table("fm_model").query("purpose == 'publish'").iloc[0]
     rows = made.table("fm_parameters").query(f"model_version == '{model.model_version}'")
     vector = {(r.field, r.value): np.asarray(r.factors, float) for r in rows.itertuples()}
     bias = {(r.field, r.value): r.bias for r in rows.itertuples()}
-    items, events, top = made.table("items"), made.table("events"), made.table("top_n")
     side = {}
-    for item in items.itertuples():
+    for item in made.table("items").itertuples():
         active = [(("item", str(item.item_id)), 1.0), *((("genre", g), len(item.genres) ** -0.5) for g in item.genres)]
         pairs = sum(
             vector[a] @ vector[b] * x * y for i, (a, x) in enumerate(active) for b, y in active[i + 1 :]
         )  # fmt: skip
         side[item.item_id] = (sum(vector[f] * x for f, x in active), sum(bias[f] * x for f, x in active) + pairs)
+    return vector, side
+
+
+def test_top_n_equals_brute_force_over_the_saved_parameters(made: Made) -> None:
+    """Scores with explicit bags, own and genre vectors, pairwise item interactions."""
+    model = made.table("fm_model").query("purpose == 'publish'").iloc[0]
+    vector, side = saved_items(made)
+    events, top = made.table("events"), made.table("top_n")
     for user in list(events.user_id.unique())[:3]:
         history = events[events.user_id == user].sort_values("position", ascending=False)
         query = np.zeros(int(model.k))
@@ -89,6 +97,29 @@ def test_top_n_equals_brute_force_over_the_saved_parameters(made: Made) -> None:
         mine = top[top.user_id == user].sort_values("rank")
         np.testing.assert_allclose(mine.score, [-s for s, _ in scores], atol=1e-4)
         assert len(set(mine.item_id) & {i for _, i in scores}) >= 9  # float32 may swap near ties at the cut
+
+
+def test_similar_items_equal_brute_force_over_the_saved_parameters(made: Made) -> None:
+    _, side = saved_items(made)
+    count = made.table("items").set_index("item_id")["count"]
+    similar = made.table("similar_items")
+    assert set(similar.item_id) == set(count.index)
+    known = [item for item in count.index if count[item] >= 5]
+    assert set(similar.similar_item_id) <= set(known)
+    unit = {item: side[item][0] / np.linalg.norm(side[item][0]) for item in known}
+    for item in known[:3]:
+        best = sorted((-float(unit[item] @ unit[other]), other) for other in known if other != item)[:20]
+        mine = similar[similar.item_id == item].sort_values("rank")
+        np.testing.assert_allclose(mine.score, [-score for score, _ in best], atol=1e-5)
+        assert len(set(mine.similar_item_id) & {other for _, other in best}) >= 19  # a near tie may end the list
+
+
+def test_the_audience_that_was_asked_for_is_there(made: Made) -> None:
+    audience, events = made.table("item_audience"), made.table("events")
+    users = set(events.user_id) - set(events[events.item_id == 318].user_id)
+    assert set(audience.user_id) == users
+    assert (audience.score < 0).all()
+    assert list(audience.sort_values("rank").score) == sorted(audience.score, reverse=True)
 
 
 def test_clusters_cover_the_catalogue(made: Made) -> None:
@@ -114,7 +145,16 @@ def test_a_publication_names_versions_that_belong_together(made: Made) -> None:
 
 
 def test_the_summary_shows_the_run(made: Made) -> None:
-    for words in ("What came in", "NDCG@10", "popularity", "Last liked", "Clusters", "Tables", "Seconds by step"):
+    for words in (
+        "What came in",
+        "NDCG@10",
+        "popularity",
+        "Last liked",
+        "Clusters",
+        "Similar items",
+        "Tables",
+        "Seconds by step",
+    ):
         assert words in made.out
     assert "Traceback" not in made.err
     assert "Exception" not in made.err

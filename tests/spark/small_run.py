@@ -26,6 +26,8 @@ JOB_TABLES = {
     "recommend": (C.TOP_N,),
     "cluster": (C.ITEM_CLUSTERS, C.CLUSTER_PROFILES),
     "popular": (C.POPULAR_ITEMS,),
+    "similar": (C.SIMILAR_ITEMS, C.SIMILAR_QUALITY),
+    "audience": (C.ITEM_AUDIENCE,),
 }
 
 
@@ -160,6 +162,25 @@ def all_rows(run_id: str) -> dict[str, list[dict[str, Any]]]:
         for genre in ("", "Drama")
         for rank, item in enumerate((1, 3), start=1)
     ]  # fmt: skip
+    rows["similar_items"] = [
+        {
+            "item_id": item, "title": TITLES[item], "rank": rank, "similar_item_id": other,
+            "similar_title": TITLES[other], "score": 1.0 - rank / 10, "shares_genre": True, "source": "model", **own,
+        }
+        for item in TITLES
+        for rank, other in enumerate((other for other in TITLES if other != item), start=1)
+    ]  # fmt: skip
+    rows["item_audience"] = [
+        {
+            "kind": "item", "target": "1", "title": TITLES[1], "rank": rank, "user_id": user, "score": -1.0 - rank,
+            "source": "model", **own,
+        }
+        for rank, user in enumerate((12, 11), start=1)
+    ]  # fmt: skip
+    rows["similar_quality"] = [
+        {"neighbours": name, "share": share, "pairs": 20, "items": 5, **own}
+        for name, share in (("model", 1.0), ("co_occurrence", 0.75), ("random", 0.5))
+    ]
     return rows
 
 

@@ -76,6 +76,15 @@ def test_clusters_and_items(store: TableStore, config: Config) -> None:
     assert len(by_cluster) == 5
 
 
+def test_well_known_items_are_shown_with_their_nearest_ones(store: TableStore, config: Config) -> None:
+    facts = collect_run(store, "r1", replace(config.report, similar=2))
+    # all are dramas: the two with most events, the smaller id first
+    assert [item.title for item in facts.similar] == [TITLES[1], TITLES[3]]
+    assert [near.title for near in facts.similar[1].neighbours] == [TITLES[item] for item in (1, 2, 4, 5)]
+    assert facts.similar[0].neighbours[0].score == 0.9
+    assert facts.genre_shares == {"model": 1.0, "co_occurrence": 0.75, "random": 0.5}
+
+
 def test_item_vectors_on_the_map_have_their_genres_in_them(spark: SparkSession, tmp_path: Path, config: Config) -> None:
     store = TableStore(spark, str(tmp_path))
     copy_run(store)

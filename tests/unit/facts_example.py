@@ -13,9 +13,11 @@ from fm_spark.report.facts import (
     ItemFacts,
     LikedItem,
     MetricFacts,
+    Neighbour,
     QualityCheck,
     Recommended,
     RunFacts,
+    SimilarFacts,
     TableFacts,
     TrainingFacts,
     UserLists,
@@ -81,4 +83,6 @@ def example_facts() -> RunFacts:
             map_vectors=rng.normal(size=(40, 8)).astype(np.float32), map_clusters=np.arange(40) % 4,
         ),
         seconds={"events": 12.3, "train": 30.0, "all steps": 40.1},
+        similar=[SimilarFacts(TITLES[1], [Neighbour(title, 0.87) for title in TITLES])],
+        genre_shares={"random": 0.3512, "co_occurrence": 0.62, "model": 0.8},
     )  # fmt: skip

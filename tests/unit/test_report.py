@@ -18,6 +18,7 @@ from fm_spark.report.facts import ItemFacts, MetricFacts, RunFacts
 from fm_spark.report.html import html_report
 from fm_spark.report.lists import _choose_users
 from fm_spark.report.plots import draw_plots, project
+from fm_spark.report.similar import different
 from fm_spark.report.text import print_report
 
 
@@ -64,6 +65,9 @@ def test_the_summary_says_everything() -> None:
         "4 epochs for the published model", "Validation: NDCG@10 0.1670. Settings", "k 64, learning_rate 0.1.",
         "User 42 1,234 events, 56 liked", "[REC] (2007) 2018-09-24", "1 [REC] (2007) 8.50",
         "(3 of 4, those of well-known items)", "Horror & [0] $x$ 30 items", "Horror x3.2; <i>zombies</i> x9.0",
+        "Similar items <script>alert('x')</script> & Co (1999)", "[REC] (2007) 0.87; ",
+        "80% of the neighbours have a genre in common with the item",
+        "(neighbours by co-occurrence 62%, random pairs 35%)",
         "events 12.3", "all steps 40.1",
     ):  # fmt: skip
         assert expected in text
@@ -77,11 +81,12 @@ def test_colours_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_without_users_clusters_or_timings_has_no_such_sections() -> None:
-    text = printed(replace(example_facts(), users=[], clusters=[], seconds={}))
-    for heading in ("What users get", "Clusters of similar items", "Seconds by step"):
+    text = printed(replace(example_facts(), users=[], clusters=[], similar=[], seconds={}))
+    for heading in ("What users get", "Clusters of similar items", "Similar items", "Seconds by step"):
         assert heading not in text
-    html = html_report(replace(example_facts(), users=[], clusters=[], seconds={}), {})
+    html = html_report(replace(example_facts(), users=[], clusters=[], similar=[], seconds={}), {})
     assert "What users get" not in html
+    assert "Similar items" not in html
 
 
 class Tags(HTMLParser):
@@ -169,6 +174,14 @@ def test_the_map_keeps_the_distances_along_its_two_main_directions(k: int) -> No
 def test_shares_and_ratios_of_nothing() -> None:
     assert words.share(0, 0) == "-"
     assert replace(example_facts().data, users=0).density == 0.0
+
+
+def test_items_of_different_genres_are_shown_and_the_next_ones_where_there_are_too_few() -> None:
+    items = [("a", ["Drama", "War"]), ("b", ["War"]), ("c", ["Comedy"]), ("d", []), ("e", ["Horror"])]
+    assert different(items, 3) == ["a", "c", "e"]
+    assert different(items, 2) == ["a", "c"]
+    assert different(items, 5) == ["a", "c", "e", "b", "d"]
+    assert different([], 3) == []
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ from fm_spark.tables.contracts.contract import ID, MODEL_VERSION, RUN_ID, Column
 from fm_spark.tables.contracts.inputs import DATA_QUALITY, EVENTS, ITEMS, USERS, VOCABULARY
 from fm_spark.tables.contracts.lists import TOP_N
 from fm_spark.tables.contracts.model import CHECKPOINTS, EVALUATION, FM_MODEL, FM_PARAMETERS, TRAINING_HISTORY
+from fm_spark.tables.contracts.neighbours import ITEM_AUDIENCE, SIMILAR_ITEMS, SIMILAR_QUALITY
 from fm_spark.tables.contracts.popular import POPULAR_ITEMS
 from fm_spark.tables.contracts.publication import PUBLICATIONS
 
 # the tables that a run hands to readers; CHECKPOINTS is not one of them
 ALL: tuple[Contract, ...] = (
     EVENTS, VOCABULARY, ITEMS, USERS, DATA_QUALITY, FM_PARAMETERS, FM_MODEL, TRAINING_HISTORY, EVALUATION, TOP_N,
-    ITEM_CLUSTERS, CLUSTER_PROFILES, POPULAR_ITEMS, PUBLICATIONS,
+    ITEM_CLUSTERS, CLUSTER_PROFILES, POPULAR_ITEMS, SIMILAR_ITEMS, SIMILAR_QUALITY, ITEM_AUDIENCE, PUBLICATIONS,
 )  # fmt: skip
 
 __all__ = [
@@ -30,11 +31,14 @@ __all__ = [
     "FM_PARAMETERS",
     "ID",
     "ITEMS",
+    "ITEM_AUDIENCE",
     "ITEM_CLUSTERS",
     "MODEL_VERSION",
     "POPULAR_ITEMS",
     "PUBLICATIONS",
     "RUN_ID",
+    "SIMILAR_ITEMS",
+    "SIMILAR_QUALITY",
     "TOP_N",
     "TRAINING_HISTORY",
     "USERS",
