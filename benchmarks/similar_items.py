@@ -4,7 +4,8 @@
 
 Opens a local session, draws item vectors around 200 centres (as many kinds of items), and prints the seconds of the
 whole, of the search alone (the same rows, counted) and of one process that searches without Spark. Every item can be a
-neighbour (``similar.min_count = 0``), which is the most work.
+neighbour (``similar.min_count = 0``), which is the most work. Beside the seconds of the clock stand those of the
+processors, all processes together: divided by the cores they are what a machine without other work needs at least.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 # before numpy is loaded: one core is what a Spark task has
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
@@ -45,7 +48,9 @@ def main() -> None:
     vectors, catalogue = _catalogue(a.items, a.k)
     config = load_config(overrides=[f"similar.n={a.n}", "similar.min_count=0"])
     around = around_items(vectors, catalogue, config.similar)
-    alone = _seconds(lambda: nearest_items(around, np.arange(min(_SAMPLE, a.items)), a.n))
+    nearest_items(around, np.arange(min(300, a.items)), a.n)  # compiles
+    share = a.items / min(_SAMPLE, a.items)
+    alone = _seconds(lambda: nearest_items(around, np.arange(min(_SAMPLE, a.items)), a.n)).times(share)
     os.environ.update(session_environment(os.environ))
     os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(local_submit_args(f"local[{a.cores}]", [], {}))
     with tempfile.TemporaryDirectory() as folder:
@@ -60,10 +65,13 @@ def main() -> None:
         count = store.read(SIMILAR_ITEMS).count()
         spark.stop()
     print(f"{a.items:,} items, K = {a.n}, k = {a.k}, {a.cores} cores: {count:,} rows")
-    print(f"{'part':<44}{'seconds':>10}")
-    print(f"{'search and write to Delta':<44}{written:>10.1f}")
-    print(f"{'search alone, on Spark':<44}{search:>10.1f}")
-    print(f"{'search without Spark, one core, extrapolated':<44}{alone * a.items / min(_SAMPLE, a.items):>10.1f}")
+    print(f"{'part':<46}{'seconds':>9}{'CPU s':>9}{'CPU s / cores':>15}")
+    for part, spent, cores in (
+        ("search and write to Delta", written, a.cores),
+        ("search alone, on Spark", search, a.cores),
+        ("search without Spark, one core, extrapolated", alone, 1),
+    ):
+        print(f"{part:<46}{spent.clock:>9.1f}{spent.cpu:>9.1f}{spent.cpu / cores:>15.1f}")
 
 
 def _catalogue(n_items: int, k: int) -> tuple[np.ndarray, Catalogue]:
@@ -82,10 +90,36 @@ def _catalogue(n_items: int, k: int) -> tuple[np.ndarray, Catalogue]:
     )
 
 
-def _seconds(action: Callable[[], object]) -> float:
-    begin = time.monotonic()
+class Spent(NamedTuple):
+    """Seconds of the clock, and of processors in this process and all that it started."""
+
+    clock: float
+    cpu: float
+
+    def times(self, factor: float) -> Spent:
+        """So many times as much."""
+        return Spent(self.clock * factor, self.cpu * factor)
+
+
+def _seconds(action: Callable[[], object]) -> Spent:
+    begin, cpu = time.monotonic(), _cpu()
     action()
-    return time.monotonic() - begin
+    return Spent(time.monotonic() - begin, _cpu() - cpu)
+
+
+def _cpu() -> float:
+    """Processor seconds so far of this process and its descendants, also of those that have ended (Linux)."""
+    parent, spent = {}, {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            values = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # has just ended
+        parent[int(entry.parent.name)], spent[int(entry.parent.name)] = int(values[1]), sum(map(int, values[11:15]))
+    own = {os.getpid()}
+    while more := {pid for pid, of in parent.items() if of in own} - own:
+        own |= more
+    return sum(spent[pid] for pid in own) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
