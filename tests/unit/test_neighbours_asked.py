@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from fm_spark.config import AudienceConfig, SimilarConfig, load_config
+from fm_spark.core.neighbours import name_sets
 from fm_spark.errors import ConfigError
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.ranking.audience import Asked, asked_for, empty_audiences
-from fm_spark.ranking.similar import around_items
+from fm_spark.ranking.similar import _lists, _Shared, around_items
 
 GENRES = [["Drama"], ["Drama", "War"], ["Comedy"], ["Drama"]]
 COUNT = np.array([9, 5, 7, 0])
@@ -99,3 +102,19 @@ def test_who_has_no_users_is_said_with_the_reason() -> None:
         ("empty_audience:item:10", 1, "item 10 (Film 0) has no users: every user has seen all of it"),
         ("empty_audience:segment:none", 0, "segment none (year > 3000) has no users: no item passes its filter"),
     ]
+
+
+def test_a_task_makes_its_rows_in_the_order_of_the_table() -> None:
+    of = catalogue(text_ids=True)
+    config = similar(min_count=5, n=2)
+    shared = _Shared(
+        around_items(FACTORS, of, config), name_sets(GENRES), COUNT < 5, pa.array(of.item_id), pa.array(of.title)
+    )
+    names = ["item_id", "title", "rank", "similar_item_id", "similar_title", "score", "shares_genre", "source"]
+    batches = [pa.RecordBatch.from_arrays([pa.array(part)], names=["id"]) for part in ([0, 1], [2], [3])]
+    made = pa.Table.from_batches(_lists(SimpleNamespace(value=shared), config.n, names, batches)).to_pandas()
+    keys = list(zip(made["item_id"], made["rank"], strict=True))
+    assert keys == sorted(keys)
+    assert keys == [(f"i{item}", rank) for item in range(4) for rank in (1, 2)]
+    assert made["source"].tolist() == ["model"] * 6 + ["blended"] * 2
+    assert made["shares_genre"].tolist() == [True, False, True, False, False, False, True, True]
