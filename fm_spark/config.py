@@ -135,12 +135,16 @@ class RecommendConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """The item clusters."""
+    """The item clusters and the taste groups of users."""
 
     k: int | Auto = _limits(least=2)
     k_candidates: list[int] = _limits(least=2)
     min_count: int = _limits(least=0)
     max_iter: int = _limits(least=1)
+    keep_ids: bool
+    users: bool
+    user_k: int | Auto = _limits(least=2)
+    user_sample: int = _limits(least=2, most=1_000_000)
     seed: int = _limits(least=0)
 
 

@@ -1,9 +1,9 @@
-"""What a cluster of items is about: genres and tags that stand out, exemplars, a label."""
+"""What a cluster of items is about: genres, tags and decades that stand out, exemplars, a label."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from math import ceil, log2
 
@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from fm_spark.events.catalogue import Catalogue
+from fm_spark.ranking.cluster_matching import Matched
 from fm_spark.ranking.clusters import Clusters
 
 EXEMPLARS = 5
@@ -26,7 +27,7 @@ _LEAST_LIFT = 1.1
 
 @dataclass(frozen=True)
 class Trait:
-    """A genre or tag that stands out: the share of the cluster's items that have it; lift = that / the catalogue's."""
+    """A genre, tag or decade that stands out: its share of the cluster's items; lift = that / its share of all."""
 
     name: str
     share: float
@@ -52,50 +53,87 @@ class Profile:
     label: str
     top_genres: list[Trait]
     top_tags: list[Trait]
+    top_decades: list[Trait]
     exemplars: list[Exemplar]
+    cohesion: float
 
 
-def profiles(catalogue: Catalogue, tags: Sequence[Sequence[str]], clusters: Clusters) -> list[Profile]:
+def profiles(
+    catalogue: Catalogue, tags: Sequence[Sequence[str]], clusters: Clusters, ids: npt.NDArray[np.int32]
+) -> list[Profile]:
     """Describes every cluster, by cluster id; labels are distinct.
 
     Args:
         tags: tags of each item in the catalogue's order.
+        ids: int32 [n_clusters], what each cluster is called.
     """
-    genres_of_all, tags_of_all = _items_with(catalogue.genres), _items_with(tags)
+    described = _Described(catalogue, tags)
     found: list[Profile] = []
-    for cluster_id in range(len(clusters.centres)):
-        members = np.flatnonzero(clusters.cluster == cluster_id)
-        indices = members.tolist()
-        genres = traits([catalogue.genres[i] for i in indices], genres_of_all, catalogue.n_items, _GENRE_SHARE)
-        top_tags = traits([tags[i] for i in indices], tags_of_all, catalogue.n_items, _TAG_SHARE)
+    for place, cluster_id in enumerate(ids.tolist()):
+        members = np.flatnonzero(clusters.cluster == place)
+        genres, top_tags, decades = described.standing_out_of(members.tolist())
         examples = exemplars(catalogue, clusters, members)
-        label = _label(genres, top_tags, examples, {p.label for p in found}, cluster_id)
-        found.append(Profile(cluster_id, len(members), label, genres, top_tags, examples))
-    return found
+        # the exemplars that a label names first are of the genre that it names first
+        first = {trait.name for trait in genres[:1]}
+        titles = [e.title for e in sorted(examples, key=lambda e: first.isdisjoint(described.genres_of[e.item_id]))]
+        name = label(genres or top_tags, titles, {profile.label for profile in found}, cluster_id)
+        cohesion = float(clusters.cosine[members].mean())
+        found.append(Profile(cluster_id, len(members), name, genres, top_tags, decades, examples, cohesion))
+    return sorted(found, key=lambda profile: profile.cluster_id)
+
+
+class _Described:
+    """Genres, tags and decades of the catalogue's items, and how many items have each of them."""
+
+    def __init__(self, catalogue: Catalogue, tags: Sequence[Sequence[str]]) -> None:
+        decades = [[] if year is None else [f"{year // 10 * 10}s"] for year in catalogue.year]
+        self._names = [(catalogue.genres, _GENRE_SHARE), (tags, _TAG_SHARE), (decades, _GENRE_SHARE)]
+        self._items_with = [_items_with(of_items) for of_items, _ in self._names]
+        self.genres_of = {str(name): genres for name, genres in zip(catalogue.item_id, catalogue.genres, strict=True)}
+
+    def standing_out_of(self, members: list[int]) -> list[list[Trait]]:
+        """The genres, the tags and the decades that set these items apart."""
+        return [
+            traits([of_items[i] for i in members], items_with, len(of_items), least_share)
+            for (of_items, least_share), items_with in zip(self._names, self._items_with, strict=True)
+        ]
 
 
 def traits(
     names_of_members: Sequence[Sequence[str]], items_with: Counter[str], n_items: int, least_share: float
 ) -> list[Trait]:
-    """The five names that set a cluster apart most, strongest first.
-
-    Strength is share x log2(lift), with lift = share among the members / share in the catalogue: a name on many
-    members counts more than a rarer one of the same lift. Names need a lift of 1.1, three members (or all of a
-    smaller cluster) and ``least_share`` of the members. Equals go by name. No members, no traits.
+    """The five names that set a cluster apart most, see :func:`standing_out`.
 
     Args:
         items_with: number of items of the catalogue that have a name.
         n_items: items in the catalogue.
     """
-    size = len(names_of_members)
+    return standing_out(_items_with(names_of_members), len(names_of_members), items_with, n_items, least_share)
+
+
+def standing_out(
+    own: Mapping[str, int], size: int, of_all: Mapping[str, int], n_all: int, least_share: float
+) -> list[Trait]:
+    """The five names that set a group apart most, strongest first.
+
+    Strength is share x log2(lift), with lift = share among the members / share among all: a name of many members
+    counts more than a rarer one of the same lift. Names need a lift of 1.1, three members (or all of a smaller group)
+    and ``least_share`` of the members. Equals go by name. No members, no traits.
+
+    Args:
+        own: members of the group that have a name.
+        size: members of the group.
+        of_all: members of any group that have a name.
+        n_all: members of all groups.
+    """
     support = max(min(_LEAST_ITEMS, size), ceil(least_share * size))
     found = [
-        Trait(name, members / size, (members / size) / (items_with[name] / n_items))
-        for name, members in _items_with(names_of_members).items()
+        Trait(name, members / size, (members / size) / (of_all[name] / n_all))
+        for name, members in own.items()
         if members >= support
     ]
-    standing_out = [trait for trait in found if trait.lift >= _LEAST_LIFT]
-    return sorted(standing_out, key=lambda t: (-t.share * log2(t.lift), t.name))[:_LISTED]
+    found = [trait for trait in found if trait.lift >= _LEAST_LIFT]
+    return sorted(found, key=lambda t: (-t.share * log2(t.lift), t.name))[:_LISTED]
 
 
 def exemplars(catalogue: Catalogue, clusters: Clusters, members: npt.NDArray[np.int64]) -> list[Exemplar]:
@@ -114,15 +152,21 @@ def _items_with(names_of_items: Sequence[Sequence[str]]) -> Counter[str]:
     return Counter(name for names in names_of_items for name in set(names))
 
 
-def _label(genres: list[Trait], tags: list[Trait], examples: list[Exemplar], taken: set[str], cluster_id: int) -> str:
-    """``Genre / Genre: Exemplar``, tags where no genre stands out; another exemplar or the id tells twins apart."""
-    names = " / ".join(trait.name for trait in (genres or tags)[:_LABEL_NAMES])
-    head = f"{names}: " if names else ""
-    for n in range(1, len(examples) + 1):
-        label = head + ", ".join(example.title for example in examples[:n])
-        if label not in taken:
-            return label
-    return f"{head}{examples[0].title} ({cluster_id})"
+def label(names: Sequence[Trait], titles: Sequence[str], taken: set[str], cluster_id: int) -> str:
+    """``Genre / Genre: Exemplar``; another exemplar or the id tells twins apart.
+
+    Args:
+        names: what stands out, best first.
+        titles: of the exemplars, best first; one at least.
+        taken: labels of other clusters.
+    """
+    head = " / ".join(trait.name for trait in names[:_LABEL_NAMES])
+    head = f"{head}: " if head else ""
+    for n in range(1, len(titles) + 1):
+        found = head + ", ".join(titles[:n])
+        if found not in taken:
+            return found
+    return f"{head}{titles[0]} ({cluster_id})"
 
 
 def item_tags(items: DataFrame, catalogue: Catalogue) -> list[list[str]]:
@@ -133,6 +177,8 @@ def item_tags(items: DataFrame, catalogue: Catalogue) -> list[list[str]]:
     return tags
 
 
-def profile_rows(described: Sequence[Profile]) -> pd.DataFrame:
+def profile_rows(described: Sequence[Profile], matched: Matched) -> pd.DataFrame:
     """The rows of ``cluster_profiles`` but for run and model."""
-    return pd.DataFrame([astuple(profile) for profile in described], columns=[f.name for f in fields(Profile)])
+    rows = pd.DataFrame([astuple(profile) for profile in described], columns=[f.name for f in fields(Profile)])
+    status = {change.cluster_id: change.status for change in matched.changes}
+    return rows.assign(status=rows["cluster_id"].map(status), stability=matched.stability)

@@ -15,7 +15,7 @@ from pyspark.sql import Row
 from fm_spark.config import ReportConfig
 from fm_spark.parallel import side_by_side
 from fm_spark.report.facts import Curve, DataFacts, ItemFacts, MetricFacts, QualityCheck, RunFacts, TrainingFacts
-from fm_spark.report.lists import cluster_facts, history_lengths, item_facts, user_lists
+from fm_spark.report.lists import cluster_facts, cluster_line, history_lengths, item_facts, user_lists
 from fm_spark.report.pinned import Pinned, utc
 from fm_spark.report.similar import genre_shares, similar_facts
 from fm_spark.report.words import PREDICTED, PREDICTION_NAMES
@@ -58,6 +58,7 @@ def collect_run(
         {
             "users": lambda: user_lists(pinned, lengths, shown.users),
             "clusters": lambda: cluster_facts(pinned, items),
+            "line": lambda: cluster_line(pinned),
         }
     )
     clusters = shown_rows["clusters"]
@@ -77,6 +78,7 @@ def collect_run(
         seconds=dict(seconds or {}),
         similar=found["similar"],
         genre_shares=found["genre_shares"],
+        cluster_line=shown_rows["line"],
     )
 
 

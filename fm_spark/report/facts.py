@@ -130,7 +130,7 @@ class UserLists:
 
 @dataclass(frozen=True)
 class ClusterFacts:
-    """One cluster's profile; genres and tags as (name, lift)."""
+    """One cluster's profile; genres, decades and tags as (name, lift)."""
 
     cluster_id: int
     size: int
@@ -138,6 +138,22 @@ class ClusterFacts:
     genres: list[tuple[str, float]]
     tags: list[tuple[str, float]]
     exemplars: list[str]
+    decades: list[tuple[str, float]] = field(default_factory=list)
+    cohesion: float | None = None
+
+
+@dataclass(frozen=True)
+class ClusterLine:
+    """How the clusters go on from those of an earlier run: how many ids were kept, are new, are no more.
+
+    ``stability`` is the adjusted Rand index over the items of both runs; None where no item is in both.
+    """
+
+    matched_run_id: str
+    stability: float | None
+    kept: int
+    born: int
+    dead: int
 
 
 @dataclass(frozen=True)
@@ -208,3 +224,4 @@ class RunFacts:
     seconds: dict[str, float]
     similar: list[SimilarFacts] = field(default_factory=list)
     genre_shares: dict[str, float] = field(default_factory=dict)
+    cluster_line: ClusterLine | None = None

@@ -132,15 +132,17 @@ def _clusters(facts: RunFacts, plots: dict[str, str]) -> str:
     if not facts.clusters:
         return ""
     cards = "".join(_cluster(cluster) for cluster in facts.clusters)
-    return _section(words.clusters_title(facts), _plot(plots, "clusters"), f'<div class="cards">{cards}</div>')
+    note = words.clusters_note(facts)
+    parts = [_note(note) if note else "", _plot(plots, "clusters"), f'<div class="cards">{cards}</div>']
+    return _section(words.clusters_title(facts), *parts)
 
 
 def _cluster(cluster: ClusterFacts) -> str:
     exemplars = "".join(f"<div>{escape(title)}</div>" for title in cluster.exemplars)
-    traits = "; ".join(words.lifts(pairs) for pairs in (cluster.genres, cluster.tags) if pairs)
     return (
-        f'<div class="card"><h3>{escape(cluster.label)} <span class="soft">{cluster.size:,} items</span></h3>'
-        f'{exemplars}<p class="soft">{escape(traits)}</p></div>'
+        f'<div class="card"><h3>{escape(cluster.label)} '
+        f'<span class="soft">{escape(words.cluster_size(cluster))}</span></h3>'
+        f'{exemplars}<p class="soft">{escape(words.cluster_traits(cluster))}</p></div>'
     )
 
 

@@ -13,9 +13,17 @@ from pyspark.sql import functions as F
 
 from fm_spark.events.catalogue import Catalogue, load_catalogue
 from fm_spark.named_lists import DEFAULT
-from fm_spark.report.facts import ClusterFacts, ItemFacts, LikedItem, Recommended, UserLists
+from fm_spark.report.facts import ClusterFacts, ClusterLine, ItemFacts, LikedItem, Recommended, UserLists
 from fm_spark.report.pinned import Pinned, utc
-from fm_spark.tables.contracts import CLUSTER_PROFILES, EVENTS, FM_PARAMETERS, ITEM_CLUSTERS, ITEMS, TOP_N
+from fm_spark.tables.contracts import (
+    CLUSTER_CHANGES,
+    CLUSTER_PROFILES,
+    EVENTS,
+    FM_PARAMETERS,
+    ITEM_CLUSTERS,
+    ITEMS,
+    TOP_N,
+)
 from fm_spark.training.features import ITEM, ITEM_SIDE, OF_COLUMN, item_features, ordered_fields
 
 SHOWN_LIKED = 5
@@ -137,9 +145,20 @@ def cluster_facts(pinned: Pinned, items: ItemFacts) -> list[ClusterFacts]:
             genres=[(genre["name"], genre["lift"]) for genre in row["top_genres"]],
             tags=[(tag["name"], tag["lift"]) for tag in row["top_tags"]],
             exemplars=[item["title"] for item in row["exemplars"]],
+            decades=[(decade["name"], decade["lift"]) for decade in row["top_decades"]],
+            cohesion=row["cohesion"],
         )
         for row in rows
     ]
+
+
+def cluster_line(pinned: Pinned) -> ClusterLine | None:
+    """What became of the ids of an earlier run; None for the first run of a line."""
+    rows = pinned.read(CLUSTER_CHANGES).select("status", "stability", "matched_run_id").collect()
+    if not rows or rows[0]["matched_run_id"] is None:
+        return None
+    of = Counter(row["status"] for row in rows)
+    return ClusterLine(rows[0]["matched_run_id"], rows[0]["stability"], of["kept"], of["born"], of["dead"])
 
 
 def item_facts(pinned: Pinned) -> ItemFacts:

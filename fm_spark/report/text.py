@@ -53,6 +53,8 @@ def _parts(facts: RunFacts, console: Console) -> list[RenderableType]:
         parts += [_title("What users get"), *(_user(user, console) for user in facts.users)]
     if facts.clusters:
         parts.append(_title(words.clusters_title(facts)))
+        note = words.clusters_note(facts)
+        parts += [_note(note)] if note else []
         parts += [_cluster(cluster) for cluster in facts.clusters]
     if facts.similar:
         parts += [
@@ -137,11 +139,12 @@ def _user(user: UserLists, console: Console) -> RenderableType:
 
 
 def _cluster(cluster: ClusterFacts) -> RenderableType:
+    head = Text(cluster.label, style="bold").append(f"  {words.cluster_size(cluster)}", style="dim")
     lines: list[RenderableType] = [
-        Padding(Text(cluster.label, style="bold").append(f"  {cluster.size:,} items", style="dim"), (0, 0, 0, 2)),
+        Padding(head, (0, 0, 0, 2)),
         Padding(Text("; ".join(cluster.exemplars)), (0, 0, 0, 4)),
     ]
-    traits = "; ".join(words.lifts(pairs) for pairs in (cluster.genres, cluster.tags) if pairs)
+    traits = words.cluster_traits(cluster)
     if traits:
         lines.append(Padding(Text(traits, style="dim"), (0, 0, 0, 4)))
     return Group(*lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fm_spark.report.facts import MetricFacts, RunFacts
+from fm_spark.report.facts import ClusterFacts, MetricFacts, RunFacts
 
 METRIC_NAMES = {
     "ndcg_at_10": "NDCG@10",
@@ -132,6 +132,31 @@ def similar_note(facts: RunFacts) -> str:
     shares = facts.genre_shares
     beside = ", ".join(f"{title} {shares[name]:.0%}" for name, title in _CHOOSERS.items() if name in shares)
     return f"{model:.0%} of the neighbours have a genre in common with the item{f' ({beside})' if beside else ''}."
+
+
+def cluster_size(cluster: ClusterFacts) -> str:
+    """What stands beside a cluster's label."""
+    alike = "" if cluster.cohesion is None else f", cohesion {cluster.cohesion:.2f}"
+    return f"cluster {cluster.cluster_id}, {cluster.size:,} items{alike}"
+
+
+def cluster_traits(cluster: ClusterFacts) -> str:
+    """What sets a cluster apart."""
+    return "; ".join(lifts(pairs) for pairs in (cluster.genres, cluster.decades, cluster.tags) if pairs)
+
+
+def clusters_note(facts: RunFacts) -> str:
+    """How the clusters go on from those of an earlier run; empty for the first one."""
+    line = facts.cluster_line
+    if line is None:
+        return ""
+    text = f"Ids go on from run {line.matched_run_id}: {line.kept:,} kept, {line.born:,} new, {line.dead:,} ended."
+    if line.stability is None:
+        return text
+    return (
+        f"{text} Stability {line.stability:.2f} (adjusted Rand index over the items of both runs: 1 is the same "
+        "clusters, 0 is chance)."
+    )
 
 
 def setting_rows(facts: RunFacts) -> list[tuple[str, str]]:

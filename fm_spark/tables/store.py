@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +38,9 @@ WRITTEN_BY = {
     "top_n": "recommend",
     "item_clusters": "cluster",
     "cluster_profiles": "cluster",
+    "cluster_changes": "cluster",
+    "user_clusters": "cluster",
+    "user_cluster_profiles": "cluster",
     "popular_items": "popular",
     "similar_items": "similar",
     "similar_quality": "similar",
@@ -133,8 +136,11 @@ class TableStore:
         self._require(contract)
         return read_commit(self._log(contract), version)
 
-    def read(self, contract: Contract, version: int | None = None) -> DataFrame:
+    def read(self, contract: Contract, version: int | None = None, columns: Sequence[str] = ()) -> DataFrame:
         """The table, newest or at a Delta version; the contract's columns in order.
+
+        Args:
+            columns: only these; a table that an earlier version of fm_spark wrote may lack others.
 
         Raises:
             TableError: the table is missing (the message names the job to run first), is not ours, or has no
@@ -145,7 +151,8 @@ class TableStore:
         try:
             if version is not None:
                 reader = reader.option("versionAsOf", version)
-            return reader.load(self._uri(contract)).select(*[f"`{name}`" for name in contract.column_names])
+            wanted = columns or contract.column_names
+            return reader.load(self._uri(contract)).select(*[f"`{name}`" for name in wanted])
         except AnalysisException as error:
             which = "" if version is None else f" at version {version}"
             raise TableError(

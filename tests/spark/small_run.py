@@ -24,7 +24,13 @@ JOB_TABLES = {
     "train": (C.FM_PARAMETERS, C.FM_MODEL, C.TRAINING_HISTORY),
     "evaluate": (C.EVALUATION,),
     "recommend": (C.TOP_N,),
-    "cluster": (C.ITEM_CLUSTERS, C.CLUSTER_PROFILES),
+    "cluster": (
+        C.ITEM_CLUSTERS,
+        C.CLUSTER_PROFILES,
+        C.CLUSTER_CHANGES,
+        C.USER_CLUSTERS,
+        C.USER_CLUSTER_PROFILES,
+    ),
     "popular": (C.POPULAR_ITEMS,),
     "similar": (C.SIMILAR_ITEMS, C.SIMILAR_QUALITY),
     "audience": (C.ITEM_AUDIENCE,),
@@ -109,7 +115,15 @@ def all_rows(run_id: str) -> dict[str, list[dict[str, Any]]]:
             }
         )  # fmt: skip
         rows["item_clusters"].append(
-            {"item_id": item, "title": title, "cluster_id": item % 2, "distance": 0.1, "is_medoid": item < 3, **own}
+            {
+                "item_id": item,
+                "title": title,
+                "cluster_id": item % 2,
+                "distance": 0.1,
+                "is_medoid": item < 3,
+                "supported": item < 5,
+                **own,
+            }
         )
     rows["data_quality"] = [
         {
@@ -150,7 +164,22 @@ def all_rows(run_id: str) -> dict[str, list[dict[str, Any]]]:
         {
             "cluster_id": cluster, "size": 2 + cluster, "label": f"Drama {cluster}",
             "top_genres": [("Drama", 1.0, 1.0)],
-            "top_tags": [], "exemplars": [("1", TITLES[1], 0.1, 2)], **own,
+            "top_tags": [], "top_decades": [("1990s", 1.0, 1.2)], "exemplars": [("1", TITLES[1], 0.1, 2)],
+            "cohesion": 0.9, "status": "born", "stability": None, **own,
+        }
+        for cluster in (0, 1)
+    ]  # fmt: skip
+    rows["user_clusters"] = [{"user_id": user, "cluster_id": 0, "distance": 0.2, **own} for user in HISTORIES]
+    rows["user_cluster_profiles"] = [
+        {
+            "cluster_id": 0, "size": 3, "label": "Drama: Fargo (1996)", "top_genres": [("Drama", 1.0, 1.2)],
+            "exemplars": [("5", TITLES[5], 0.3, 1.2)], **own,
+        }
+    ]  # fmt: skip
+    rows["cluster_changes"] = [
+        {
+            "cluster_id": cluster, "status": "born", "size": 2 + cluster, "size_before": 0, "counterpart_id": None,
+            "shared_items": 0, "stability": None, "matched_run_id": None, "next_id": 2, **own,
         }
         for cluster in (0, 1)
     ]  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 
 from fm_spark.report.facts import (
     ClusterFacts,
+    ClusterLine,
     Curve,
     DataFacts,
     ItemFacts,
@@ -38,7 +39,14 @@ def example_facts() -> RunFacts:
     )  # fmt: skip
     clusters = [
         ClusterFacts(
-            number, 30 - number, f"Horror & [{number}] $x$", [("Horror", 3.21)], [("<i>zombies</i>", 9.0)], TITLES
+            number,
+            30 - number,
+            f"Horror & [{number}] $x$",
+            [("Horror", 3.21)],
+            [("<i>zombies</i>", 9.0)],
+            TITLES,
+            [("1980s", 1.5)],
+            0.714,
         )
         for number in range(3)
     ]
@@ -82,6 +90,7 @@ def example_facts() -> RunFacts:
             count=np.arange(50), listed=np.arange(50) % 3,
             map_vectors=rng.normal(size=(40, 8)).astype(np.float32), map_clusters=np.arange(40) % 4,
         ),
+        cluster_line=ClusterLine("before & after", 0.8312, 21, 3, 2),
         seconds={"events": 12.3, "train": 30.0, "all steps": 40.1},
         similar=[SimilarFacts(TITLES[1], [Neighbour(title, 0.87) for title in TITLES])],
         genre_shares={"random": 0.3512, "co_occurrence": 0.62, "model": 0.8},

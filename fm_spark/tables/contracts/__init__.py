@@ -5,7 +5,13 @@ Everything that needs to know a table (the writer, the reader, the documentation
 
 from __future__ import annotations
 
-from fm_spark.tables.contracts.clusters import CLUSTER_PROFILES, ITEM_CLUSTERS
+from fm_spark.tables.contracts.clusters import (
+    CLUSTER_CHANGES,
+    CLUSTER_PROFILES,
+    ITEM_CLUSTERS,
+    USER_CLUSTER_PROFILES,
+    USER_CLUSTERS,
+)
 from fm_spark.tables.contracts.contract import ID, MODEL_VERSION, RUN_ID, Column, Contract, Mode
 from fm_spark.tables.contracts.inputs import DATA_QUALITY, EVENTS, ITEMS, USERS, VOCABULARY
 from fm_spark.tables.contracts.lists import TOP_N
@@ -17,12 +23,14 @@ from fm_spark.tables.contracts.publication import PUBLICATIONS
 # the tables that a run hands to readers; CHECKPOINTS is not one of them
 ALL: tuple[Contract, ...] = (
     EVENTS, VOCABULARY, ITEMS, USERS, DATA_QUALITY, FM_PARAMETERS, FM_MODEL, TRAINING_HISTORY, EVALUATION, TOP_N,
-    ITEM_CLUSTERS, CLUSTER_PROFILES, POPULAR_ITEMS, SIMILAR_ITEMS, SIMILAR_QUALITY, ITEM_AUDIENCE, PUBLICATIONS,
+    ITEM_CLUSTERS, CLUSTER_PROFILES, CLUSTER_CHANGES, USER_CLUSTERS, USER_CLUSTER_PROFILES,
+    POPULAR_ITEMS, SIMILAR_ITEMS, SIMILAR_QUALITY, ITEM_AUDIENCE, PUBLICATIONS,
 )  # fmt: skip
 
 __all__ = [
     "ALL",
     "CHECKPOINTS",
+    "CLUSTER_CHANGES",
     "CLUSTER_PROFILES",
     "DATA_QUALITY",
     "EVALUATION",
@@ -42,6 +50,8 @@ __all__ = [
     "TOP_N",
     "TRAINING_HISTORY",
     "USERS",
+    "USER_CLUSTERS",
+    "USER_CLUSTER_PROFILES",
     "VOCABULARY",
     "Column",
     "Contract",
