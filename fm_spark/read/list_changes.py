@@ -18,9 +18,11 @@ CHANGES = ("inserted", "deleted", "moved")
 Lists = tuple[Handle, ds.Expression]
 """A table ``top_n`` and the condition for the rows of one run."""
 
+ONLY_LIST = "default"
+"""Name of the one list that users have without ``recommend.lists``, and had before there were named lists."""
+
 _KEY = ["user_id", "list_name", "item_id"]
 _SAMPLES = 16  # a range
-_ONLY_LIST = "default"  # of runs that had no named lists
 
 
 def changed_rows(before: Lists, after: Lists, rows: int) -> pa.RecordBatchReader:
@@ -59,11 +61,11 @@ def _ranks(lists: Lists, users: ds.Expression | None, name: str) -> pa.Table:
     """The columns of the key, and the rank under another name."""
     handle, own = lists
     named = "list_name" in handle.schema.names
-    columns = ["user_id", "item_id", "rank", *(["list_name"] if named else [])]
-    found = handle.read(columns, own if users is None else own & users)
-    if not named:
-        found = found.append_column("list_name", pa.array([_ONLY_LIST] * found.num_rows, pa.string()))
-    return found.select([*_KEY, "rank"]).rename_columns([*_KEY, name])
+    wanted = ["user_id", "item_id", "rank", *(["list_name"] if named else [])]
+    found = handle.read(wanted, own if users is None else own & users)
+    lists_of = found["list_name"] if named else pa.nulls(found.num_rows, pa.string())
+    columns = [found["user_id"], pc.fill_null(lists_of, ONLY_LIST), found["item_id"], found["rank"]]
+    return pa.table(columns, names=[*_KEY, name])
 
 
 def _differences(both: pa.Table) -> pa.Table:

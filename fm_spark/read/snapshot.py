@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 
 from fm_spark.errors import TableError
 from fm_spark.read.handle import Handle, NoTable
-from fm_spark.read.list_changes import CHANGES, changed_rows
+from fm_spark.read.list_changes import CHANGES, ONLY_LIST, changed_rows
 from fm_spark.tables import contracts as C
 from fm_spark.tables.published import Gate, Publication, newest, own_rows
 
@@ -58,7 +58,7 @@ class Snapshot:
         fresh._handles.update(self._handles)
         return fresh
 
-    def top_n(self, user_id: Id | None = None, list_name: str | None = "default") -> pa.Table:
+    def top_n(self, user_id: Id | None = None, list_name: str | None = ONLY_LIST) -> pa.Table:
         """The list of a user, best first; no row for a user without one. Without a user, the lists of all users.
 
         Args:
@@ -158,8 +158,10 @@ class Snapshot:
         condition = None
         for column, value in where.items():
             if value is None or (column == "list_name" and column not in handle.schema.names):
-                continue  # a run of before there were named lists has only one
+                continue  # a run of before there were named lists has only one, here and where a null says so
             equal = ds.field(column) == _typed(value, column, handle, name)
+            if (column, value) == ("list_name", ONLY_LIST):
+                equal = equal | ds.field(column).is_null()
             condition = equal if condition is None else condition & equal
         rows = handle.read(None, self._own(name, handle, condition))
         by = [(column, "ascending") for column in order if column in rows.column_names]

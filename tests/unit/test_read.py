@@ -149,13 +149,14 @@ def test_a_version_that_is_gone_says_so(root: Path) -> None:
         fm_spark.read.open(root).items()
 
 
-def test_lists_of_before_there_were_named_ones_are_the_default(tmp_path: Path) -> None:
+@pytest.mark.parametrize("without", [["list_name"], []])
+def test_lists_of_before_there_were_named_ones_are_the_default(tmp_path: Path, without: list[str]) -> None:
     row = {"run_id": "r1", "model_version": "fm-r1", "user_id": 1, "rank": 1, "item_id": 4}
-    publish(tmp_path, "r1", 1, {"top_n": write(tmp_path, C.TOP_N, [row], without=["list_name"])})
+    publish(tmp_path, "r1", 1, {"top_n": write(tmp_path, C.TOP_N, [row], without=without)})
     publish(tmp_path, "r2", 2, {"top_n": write_lists(tmp_path, "r2", {1: [5]})})
     assert items_of(fm_spark.read.open(tmp_path, "r1").top_n(1)) == [4]
     changes = fm_spark.read.open(tmp_path).changes(since="r1")
-    assert {row["list_name"] for row in changes.to_pylist()} == {"default"}
+    assert [row["list_name"] for row in changes.to_pylist()] == ["default", "default"]
 
 
 def test_a_list_is_found_by_the_files_and_row_groups_that_hold_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
