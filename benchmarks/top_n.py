@@ -17,7 +17,17 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ[
 
 import numpy as np
 
-from fm_spark.core.topk import USER_TILE, Items, UserItems, prepare_items, score_tiles, top_n, user_items
+from fm_spark.core.topk import (
+    USER_TILE,
+    Items,
+    Sorted,
+    UserItems,
+    prepare_items,
+    score_tiles,
+    sort_items,
+    top_n,
+    user_items,
+)
 
 _BLOCK = 2048
 
@@ -38,7 +48,8 @@ def main() -> None:
     items, queries, seen = _inputs(a.users, a.items, a.k, a.seen)
     _lists(items, queries[:USER_TILE], seen, a.n)  # compiles
     scoring = _seconds(lambda: _scores(items, queries, seen))
-    whole = _seconds(lambda: _lists(items, queries, seen, a.n))
+    by_bias = sort_items(items)
+    whole = _seconds(lambda: _lists(items, queries, seen, a.n, by_bias))
     print(f"{a.users:,} of {a.all_users:,} users x {a.items:,} items, one core")
     print(f"k = {a.k}, N = {a.n}, {a.seen} seen items a user")
     print(f"{'part':<12}{'seconds':>10}{'users/s':>12}{'all users, s':>14}")
@@ -61,11 +72,11 @@ def _scores(items: Items, queries: np.ndarray, seen: UserItems) -> None:
             pass
 
 
-def _lists(items: Items, queries: np.ndarray, seen: UserItems, n: int) -> None:
+def _lists(items: Items, queries: np.ndarray, seen: UserItems, n: int, by_bias: Sorted | None = None) -> None:
     for first in range(0, len(queries), _BLOCK):
         block = queries[first : first + _BLOCK]
         ptr = seen.ptr[first : first + len(block) + 1]
-        top_n(items, block, n, UserItems(ptr - ptr[0], seen.items[ptr[0] : ptr[-1]]))
+        top_n(items, block, n, UserItems(ptr - ptr[0], seen.items[ptr[0] : ptr[-1]]), by_bias)
 
 
 def _seconds(action) -> float:  # type: ignore[no-untyped-def]

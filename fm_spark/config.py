@@ -131,6 +131,8 @@ class RecommendConfig:
     n: int = _limits(least=1)
     exclude_seen: bool
     lists: dict[str, Any]
+    explain: bool
+    diversity: float = _limits(least=0.0, most=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,16 @@ from fm_spark.config import Config
 from fm_spark.events.quality import quality_rows
 from fm_spark.named_lists import named_lists
 from fm_spark.ranking.inputs import load_inputs
-from fm_spark.ranking.list_rules import empty_lists, list_rules
+from fm_spark.ranking.list_rules import list_rules
 from fm_spark.ranking.profiles import item_tags
-from fm_spark.ranking.top_n import SOURCE, top_n_rows
+from fm_spark.ranking.served import served
+from fm_spark.ranking.top_n import Extras, top_n_rows
+from fm_spark.ranking.written import costs, counted, empty_lists
 from fm_spark.tables.contracts import TOP_N
 from fm_spark.tables.quality import write_quality
 from fm_spark.tables.runs import PUBLISH
 from fm_spark.tables.store import TableStore
+from fm_spark.training.loading import item_biases
 
 log = logging.getLogger("fm_spark.recommend")
 
@@ -49,20 +52,20 @@ def run(spark: SparkSession, config: Config) -> RecommendResult:
     named = named_lists(config.recommend)
     tags = item_tags(inputs.items, inputs.catalogue) if any(one.tree for one in named) else []
     rules = list_rules(named, inputs.catalogue, tags)
-    own = [F.lit(run_id).alias("run_id"), F.lit(model_version).alias("model_version"), F.lit(SOURCE).alias("source")]
-    with top_n_rows(inputs.events, inputs.machine, inputs.catalogue, rules) as rows:
-        version = store.write(rows.select("*", *own), TOP_N, run_id)
-    written = store.read(TOP_N, version).where(F.col("run_id") == F.lit(run_id)).groupBy("list_name")
-    counts = written.agg(F.count_if(F.col("rank") == 1).alias("users"), F.count("*").alias("rows")).collect()
-    users = {one.name: 0 for one in named} | {row["list_name"]: row["users"] for row in counts}
-    rows_written = {one.name: 0 for one in named} | {row["list_name"]: row["rows"] for row in counts}
-    findings = empty_lists(named, rules, users)
+    users = served(store, inputs)
+    own_bias = item_biases(store, model_version, inputs.catalogue) if config.recommend.explain else None
+    extras = Extras(own_bias, config.recommend.diversity)
+    own = [F.lit(run_id).alias("run_id"), F.lit(model_version).alias("model_version")]
+    with top_n_rows(users, inputs.machine, inputs.catalogue, rules, extras) as rows:
+        version = store.write(rows.select("*", *own), TOP_N, run_id, in_order=True, read=users.read)
+    made = counted(store.read(TOP_N, version).where(F.col("run_id") == F.lit(run_id)), named)
+    findings = [*users.findings, *empty_lists(named, rules, made), *costs(made)]
     write_quality(store, quality_rows(findings, "recommend", run_id), "recommend", run_id)
     for finding in findings:
         log.warning("%s", finding.detail)
-    for name, n in users.items():
-        log.info("%s: %s lists, %s rows", name, f"{n:,}", f"{rows_written[name]:,}")
-    return RecommendResult(run_id, model_version, users[named[0].name], rows_written, version)
+    for one in made:
+        log.info("%s: %s lists, %s rows", one.name, f"{one.users:,}", f"{one.rows:,}")
+    return RecommendResult(run_id, model_version, made[0].users, {one.name: one.rows for one in made}, version)
 
 
 def main() -> None:

@@ -27,6 +27,13 @@ def is_ascending(ptr: Ints, items: Index, n_items: int) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)
+def sort_within(ptr: Ints, items: Index) -> None:
+    """Sorts each user's items."""
+    for user in range(len(ptr) - 1):
+        items[ptr[user] : ptr[user + 1]].sort()
+
+
+@numba.njit(cache=True, nogil=True)
 def mask(tile: Floats | Doubles, start: int, cursor: Ints, stop: Ints, items: Index) -> None:
     """Sets the seen items of the tile to -inf and moves each user's cursor behind them."""
     end = start + tile.shape[1]

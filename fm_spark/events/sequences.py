@@ -38,6 +38,18 @@ def ordered_events(
     return ordered.select(*columns, *context_columns(context))
 
 
+def histories(events: DataFrame, partitions: int, context: ContextFields = NO_CONTEXT) -> DataFrame:
+    """What rankings read of events: in each partition a range of whole users, in order, each in that of his history.
+
+    Args:
+        events: user_id, position, item_feature, label, what the context fields need, and perhaps split.
+    """
+    split = ["split"] if "split" in events.columns else []
+    by_user = events.coalesce(1) if partitions == 1 else events.repartitionByRange(partitions, "user_id")
+    columns = [F.col(name) for name in ("user_id", "item_feature", "label", *split)]
+    return by_user.sortWithinPartitions("user_id", "position").select(*columns, *context_columns(context))
+
+
 def context_columns(context: ContextFields) -> list[Column]:
     """The columns of events that :func:`pack` makes the context fields from."""
     of_time = [F.unix_micros("time").alias(TIME)] if context.time else []
@@ -83,22 +95,29 @@ def _last_user_start(user: pa.ChunkedArray) -> int:
 def pack(table: pa.Table, feature_to_item: npt.NDArray[np.int32], context: ContextFields = NO_CONTEXT) -> Sequences:
     """One block out of rows with :data:`COLUMNS`, users contiguous and in the order of their whole histories.
 
+    Without the columns weight and split every event weighs 1 and is of the training part.
     The ratings are packed when there is a column :data:`VALUE`, the context when there are fields.
     """
+    names = table.column_names
     user = table["user_id"].to_numpy()
     starts = np.flatnonzero(np.concatenate([[True], user[1:] != user[:-1]])) if len(user) else np.empty(0, np.int64)
-    split = table["split"].combine_chunks().dictionary_encode()
-    code = np.array([PARTS[name.as_py()] for name in split.dictionary], dtype=np.uint8)
     return Sequences(
         user=user[starts],
         ptr=np.append(starts, len(user)).astype(np.int64),
         item=feature_to_item[table["item_feature"].to_numpy()],
         liked=(table["label"].to_numpy() > 0).astype(np.uint8),
-        weight=table["weight"].to_numpy().astype(np.float32),
-        part=code[split.indices.to_numpy()],
-        value=table[VALUE].to_numpy().astype(np.float32) if VALUE in table.column_names else None,
+        weight=table["weight"].to_numpy().astype(np.float32) if "weight" in names else np.ones(len(user), np.float32),
+        part=_parts(table["split"]) if "split" in names else np.zeros(len(user), np.uint8),
+        value=table[VALUE].to_numpy().astype(np.float32) if VALUE in names else None,
         context=_context(table, starts, context) if context.n_rows else None,
     )
+
+
+def _parts(split: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
+    encoded = split.combine_chunks().dictionary_encode()
+    code = np.array([PARTS[name.as_py()] for name in encoded.dictionary], dtype=np.uint8)
+    parts: npt.NDArray[np.uint8] = code[encoded.indices.to_numpy()]
+    return parts
 
 
 def _context(table: pa.Table, starts: npt.NDArray[np.int64], fields: ContextFields) -> Context:

@@ -26,11 +26,29 @@ T = TypeVar("T")
 _BLOCK_EVENTS = 250_000
 _BLOCK_USERS = 2_048
 _PARTITION_EVENTS = 500_000
+# a row of a list on disk, and files that are read well
+_ROW_BYTES = 16
+_FILE_BYTES = 192 * 2**20
+_MOST_FILES = 20
 
 
 def partitions_for(spark: SparkSession, catalogue: Catalogue) -> int:
     """How many tasks rank the users: one for each core, more when a task would hold more than half a million events."""
     return max(spark.sparkContext.defaultParallelism, -(-int(catalogue.count.sum()) // _PARTITION_EVENTS))
+
+
+def list_tasks(spark: SparkSession, n_users: int, n: int) -> int:
+    """How many tasks make the lists, each of which writes one file.
+
+    Two for each core, so that none waits long for another, but no more than 20 where the rows fit into so many files,
+    and none for fewer users than make a block.
+
+    Args:
+        n: rows of a user.
+    """
+    files = -(-n_users * n * _ROW_BYTES // _FILE_BYTES)
+    wanted = min(2 * spark.sparkContext.defaultParallelism, _MOST_FILES, -(-n_users // _BLOCK_USERS))
+    return max(files, wanted, 1)
 
 
 def user_blocks(

@@ -5,17 +5,26 @@ Imported by Python workers.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fm_spark.core.sequences import Sequences, take_users
-from fm_spark.core.topk import Items, TopN, UserItems, no_items, restrict, top_n, user_items, with_more
+from fm_spark.core.topk import (
+    Items,
+    Sorted,
+    TopN,
+    UserItems,
+    no_items,
+    restrict,
+    sort_items,
+    top_n,
+    user_items,
+    with_more,
+)
 from fm_spark.events.catalogue import Catalogue
-from fm_spark.events.quality import Finding
 from fm_spark.named_lists import NamedList
 from fm_spark.ranking.filters import Mask, Rule, item_columns, item_rule, user_answers
 
@@ -61,30 +70,6 @@ def list_rules(lists: Sequence[NamedList], catalogue: Catalogue, tags: Sequence[
     )
 
 
-def empty_lists(named: Sequence[NamedList], rules: Sequence[ListRule], users: Mapping[str, int]) -> list[Finding]:
-    """What ``data_quality`` says about the lists that nobody has, for want of items.
-
-    Args:
-        named, rules: the same lists in the same order; users: how many have at least one item, by name of list.
-    """
-    found = []
-    for one, rule in zip(named, rules, strict=True):
-        if users[one.name] == 0:
-            left = _left_over(rule)
-            who = "for any user" if left else "at all"
-            detail = f"list {one.name} is empty: its rule ({one.rule or 'every item'}) leaves no item {who}"
-            found.append(Finding(f"empty_list:{one.name}", left, "counted", detail))
-    return found
-
-
-def _left_over(rule: ListRule) -> int:
-    """The items that pass for some user."""
-    asked = rule.rule.of_user
-    answers = itertools.product((False, True), repeat=len(asked))
-    masks = [mask for answer in answers for mask in rule.rule.states(dict(zip(asked, answer, strict=True)))]
-    return int(np.count_nonzero(np.logical_or.reduce(masks) & rule.enough))
-
-
 class _Part(NamedTuple):
     """The users for whom the same items pass, and these: where a user does not know an item, knows it, likes it."""
 
@@ -100,6 +85,7 @@ class _Pool(NamedTuple):
     """
 
     items: Items
+    by_bias: Sorted
     place: npt.NDArray[np.int32] | None
     item: npt.NDArray[np.int32] | None
 
@@ -138,7 +124,7 @@ class ListMaker:
             hidden = user_items(block.ptr, block.item, (block.item >= 0) & ~passes)
             more = user_items(block.ptr, block.item, (block.item >= 0) & passes & ~unknown[block.item])
         pool = self._pool(unknown)
-        best = top_n(pool.items, queries, rule.n, _moved(hidden, pool))
+        best = top_n(pool.items, queries, rule.n, _moved(hidden, pool), pool.by_bias)
         if pool.item is not None:
             # the place behind the last stands for the end of a list, -1
             best = best._replace(item=np.append(pool.item, np.int32(-1))[best.item])
@@ -154,11 +140,13 @@ class ListMaker:
 def _pool(items: Items, allowed: Mask) -> _Pool:
     chosen = np.flatnonzero(allowed).astype(np.int32)
     if len(chosen) > _COPIED * items.n_items:
-        return _Pool(items if len(chosen) == items.n_items else restrict(items, allowed), None, None)
+        some = items if len(chosen) == items.n_items else restrict(items, allowed)
+        return _Pool(some, sort_items(some), None, None)
     place = np.full(items.n_items, -1, np.int32)
     place[chosen] = np.arange(len(chosen), dtype=np.int32)
     # the largest norm of all items bounds that of some
-    return _Pool(items._replace(factors=items.factors[chosen], bias=items.bias[chosen]), place, chosen)
+    some = items._replace(factors=items.factors[chosen], bias=items.bias[chosen])
+    return _Pool(some, sort_items(some), place, chosen)
 
 
 def _moved(hidden: UserItems, pool: _Pool) -> UserItems:

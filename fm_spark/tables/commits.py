@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fm_spark.tables.files import Folder
@@ -19,11 +19,16 @@ _COMMIT_FILE = re.compile(r"\d{20}\.json")
 
 @dataclass(frozen=True)
 class Commit:
-    """One version of a table: the run that made it and the rows it wrote, None where the log does not say."""
+    """One version of a table: the run that made it and the rows it wrote, None where the log does not say.
+
+    Attributes:
+        read: versions of other tables that the rows were made from, by name, as far as the writer noted them.
+    """
 
     version: int
     run_id: str | None
     rows: int | None
+    read: dict[str, int] = field(default_factory=dict)
 
 
 def newest_version(log: Folder) -> int:
@@ -40,7 +45,8 @@ def read_commit(log: Folder, version: int) -> Commit | None:
         (json.loads(line)["commitInfo"] for line in text.splitlines() if line.startswith('{"commitInfo"')), {}
     )
     rows = info.get("operationMetrics", {}).get("numOutputRows")
-    return Commit(version, _run_id(info.get("userMetadata")), None if rows is None else int(rows))
+    note = _note(info.get("userMetadata"))
+    return Commit(version, note.get("run_id"), None if rows is None else int(rows), dict(note.get("read", {})))
 
 
 def commits_newest_first(log: Folder) -> Iterator[Commit]:
@@ -52,9 +58,10 @@ def commits_newest_first(log: Folder) -> Iterator[Commit]:
         yield commit
 
 
-def _run_id(note: str | None) -> str | None:
+def _note(text: str | None) -> dict[str, Any]:
+    """What the writer noted; empty for somebody else's note."""
     try:
-        value = json.loads(note or "{}")
-    except ValueError:  # somebody else's note
-        return None
-    return value.get("run_id") if isinstance(value, dict) else None
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

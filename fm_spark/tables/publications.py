@@ -40,8 +40,9 @@ class Published:
 def publish(store: TableStore, run_id: str, model_version: str) -> Published:
     """Names the versions of the run's tables in one row of ``publications``.
 
-    A table that the model was trained on counts at the version that training read; any other at the newest version
-    that the run committed. Nothing is written when the run's row says so already.
+    A table that the lists were made from counts at the version that ``recommend`` read, another that the model was
+    trained on at the version that training read; any other at the newest version that the run committed. Nothing is
+    written when the run's row says so already.
 
     Raises:
         TableError: the run has no lists, clusters or metrics yet; the message names the job to run.
@@ -145,7 +146,9 @@ def _versions(store: TableStore, run_id: str, trained_on: Mapping[str, int]) -> 
             version = _version_of(store, contract, run_id)
             if version is not None:
                 versions[contract.name] = version
-    return versions
+    lists = store.commit(TOP_N, versions[TOP_N.name])
+    # the lists may have been made from newer events than the model
+    return versions | (lists.read if lists else {})
 
 
 def _version_of(store: TableStore, contract: Contract, run_id: str) -> int | None:

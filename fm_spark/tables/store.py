@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from fm_spark.tables.commits import Commit, commits_newest_first, newest_version
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.driver_rows import check_frame, spark_rows
 from fm_spark.tables.files import Folder
+from fm_spark.tables.settings import LARGE_FILES, settings
 from fm_spark.tables.shape import kept_rows, laid_out, shape_rows
 
 CONTRACT_PROPERTY = "fm_spark.contract"
@@ -177,6 +178,8 @@ class TableStore:
         only: str = "",
         *,
         new_keys: bool = False,
+        in_order: bool = False,
+        read: Mapping[str, int] | None = None,
     ) -> int:
         """Commits rows as the contract's mode says and returns the new Delta version.
 
@@ -188,6 +191,10 @@ class TableStore:
                 pandas frame is checked on the driver, which saves a small table most of Spark's time.
             only: with mode ``by_run``, a condition that all rows fulfil; the run's other rows stay.
             new_keys: with mode ``append``, the caller has made sure that the table holds none of the keys.
+            in_order: the caller has made sure that keys are unique and that every partition holds a range of the
+                table's order, in that order: each becomes a file as it is, and the rows are not looked at before. For
+                tables too large to be kept and read twice.
+            read: versions of other tables that the rows were made from, by name; noted in the commit.
 
         Raises:
             TableError: see :func:`~fm_spark.tables.checks.check_rows`; a column is missing; the root cannot be
@@ -195,14 +202,19 @@ class TableStore:
         """
         self.check_writable()
         exists = self.exists(contract)
-        with _checked(self.spark, rows, contract, run_id) as (kept, size):
+        with _checked(self.spark, rows, contract, run_id, in_order) as (kept, size):
             if exists:
                 self._check_types(kept, contract)
             if exists and contract.mode == "append" and not new_keys:
                 kept = self._unknown(kept, contract)
                 if kept.isEmpty():
                     return self.version(contract)
-            self._commit(laid_out(kept, contract, size), contract, run_id, only, exists)
+            where, note = self._where(contract, run_id, only), _note(contract, run_id, read)
+            if in_order:
+                with settings(self.spark, LARGE_FILES):
+                    self._commit(kept, contract, note, where, exists)
+            else:
+                self._commit(laid_out(kept, contract, size), contract, note, where, exists)
         _OURS.add(self._uri(contract))
         return self.version(contract)
 
@@ -213,14 +225,14 @@ class TableStore:
             TableError: the table is missing or not ours.
         """
         self._require(contract)
-        with _setting(self.spark, _USER_METADATA, _note(contract, run_id)):
+        with settings(self.spark, {_USER_METADATA: _note(contract, run_id)}):
             self.spark.sql(f"DELETE FROM {self._identifier(contract)} WHERE {_of_run(run_id)}")
 
     def sweep(self, contract: Contract) -> None:
         """Deletes the files that no version has needed for the contract's ``kept_hours``."""
         self._require(contract)
         # Delta lists the folders in so many tasks, 10,000 unless told otherwise
-        with _setting(self.spark, "spark.sql.sources.parallelPartitionDiscovery.parallelism", "8"):
+        with settings(self.spark, {"spark.sql.sources.parallelPartitionDiscovery.parallelism": "8"}):
             self.spark.sql(f"VACUUM {self._identifier(contract)}")
 
     def _uri(self, contract: Contract) -> str:
@@ -274,16 +286,21 @@ class TableStore:
         # the metadata of the columns (their comments) does not survive the join
         return shape_rows(both.where(F.col("_there").isNull()), contract)
 
-    def _commit(self, rows: DataFrame, contract: Contract, run_id: str, only: str, exists: bool) -> None:
+    def _where(self, contract: Contract, run_id: str, only: str) -> str:
+        """The rows that a write replaces; "" for all of them, or none with mode ``append``."""
+        if contract.mode != "by_run":
+            return ""
+        return f"{_of_run(run_id)} AND {only}" if only else _of_run(run_id)
+
+    def _commit(self, rows: DataFrame, contract: Contract, note: str, where: str, exists: bool) -> None:
         try:
             if not exists:
-                self._create(rows, contract, run_id)
+                self._create(rows, contract, note)
                 return
             writer = rows.write.format("delta").option("mergeSchema", "true")
             # an option and not a setting of the session: several tables are written side by side
-            writer = writer.option("userMetadata", _note(contract, run_id))
-            if contract.mode == "by_run":
-                where = f"{_of_run(run_id)} AND {only}" if only else _of_run(run_id)
+            writer = writer.option("userMetadata", note)
+            if where:
                 writer = writer.option("replaceWhere", where)
             writer.mode("append" if contract.mode == "append" else "overwrite").save(self._uri(contract))
         except DeltaConcurrentModificationException as error:
@@ -291,10 +308,8 @@ class TableStore:
                 f"another job wrote {self.path(contract)} at the same time; its version stands, run this job again"
             ) from error
 
-    def _create(self, rows: DataFrame, contract: Contract, run_id: str) -> None:
-        created = (
-            rows.writeTo(self._identifier(contract)).using("delta").option("userMetadata", _note(contract, run_id))
-        )
+    def _create(self, rows: DataFrame, contract: Contract, note: str) -> None:
+        created = rows.writeTo(self._identifier(contract)).using("delta").option("userMetadata", note)
         created = created.tableProperty(CONTRACT_PROPERTY, contract.name)
         if contract.partitions:
             created = created.partitionedBy(*[F.col(name) for name in contract.partitions])
@@ -313,12 +328,15 @@ class TableStore:
 
 @contextmanager
 def _checked(
-    spark: SparkSession, rows: DataFrame | pd.DataFrame, contract: Contract, run_id: str
+    spark: SparkSession, rows: DataFrame | pd.DataFrame, contract: Contract, run_id: str, in_order: bool
 ) -> Iterator[tuple[DataFrame, int]]:
     """The rows in the contract's shape, checked, and their rough size in bytes."""
     if isinstance(rows, pd.DataFrame):
         found = check_frame(rows, contract, run_id)
         yield shape_rows(spark_rows(spark, rows, contract), contract), found.bytes
+        return
+    if in_order:
+        yield shape_rows(rows, contract), 0
         return
     with kept_rows(shape_rows(rows, contract)) as kept:
         yield kept, check_rows(kept, contract, run_id).bytes
@@ -329,18 +347,6 @@ def _of_run(run_id: str) -> str:
     return f"run_id = '{literal}'"
 
 
-def _note(contract: Contract, run_id: str) -> str:
-    return json.dumps({"run_id": run_id, "table": contract.name, "fm_spark": __version__})
-
-
-@contextmanager
-def _setting(spark: SparkSession, key: str, value: str) -> Iterator[None]:
-    before = spark.conf.get(key, None)
-    spark.conf.set(key, value)
-    try:
-        yield
-    finally:
-        if before is None:
-            spark.conf.unset(key)
-        else:
-            spark.conf.set(key, before)
+def _note(contract: Contract, run_id: str, read: Mapping[str, int] | None = None) -> str:
+    note = {"run_id": run_id, "table": contract.name, "fm_spark": __version__}
+    return json.dumps(note | ({"read": dict(read)} if read else {}))

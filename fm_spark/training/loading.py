@@ -55,6 +55,20 @@ def load_machine(store: TableStore, model_version: str, catalogue: Catalogue) ->
     return _event_machine(described, rows, catalogue, whole_ids)
 
 
+def item_biases(store: TableStore, model_version: str, catalogue: Catalogue) -> npt.NDArray[np.float64]:
+    """The linear weights of the items alone, without those of their side features; float64 [n_items].
+
+    Raises:
+        TableError: the model lacks rows for items of the catalogue.
+    """
+    of_items = (F.col("model_version") == F.lit(model_version)) & (F.col("field") == F.lit(ITEM))
+    rows = store.read(FM_PARAMETERS).where(of_items).select("value", "bias").toPandas().set_index("value")["bias"]
+    bias = rows.reindex([str(i) for i in catalogue.item_id])
+    if bias.isna().any():
+        raise TableError(f"model {model_version} has no parameters for some items; run ./spark-submit.sh train again")
+    return bias.to_numpy(np.float64)
+
+
 def _ranker(described: Row, rows: Rows, catalogue: Catalogue) -> Machine:
     k, decays, version = int(described["k"]), tuple(described["decays"]), described["model_version"]
     items = [str(i) for i in catalogue.item_id]

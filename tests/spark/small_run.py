@@ -157,7 +157,8 @@ def all_rows(run_id: str) -> dict[str, list[dict[str, Any]]]:
             rows["top_n"].append(
                 {
                     "list_name": "default", "user_id": user, "rank": rank, "item_id": item,
-                    "title": TITLES[item], "score": 3.0 - rank, "source": "model", **own,
+                    "title": TITLES[item], "score": 3.0 - rank, "source": "model", "contributions": None,
+                    "because": None, "diversity_cost": None, **own,
                 }
             )  # fmt: skip
     rows["cluster_profiles"] = [

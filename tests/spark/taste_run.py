@@ -46,8 +46,8 @@ def write_taste_run(spark: SparkSession, root: str) -> Config:
     config = load_config(overrides=[f"tables.root='{root}'", f"run.id='{RUN}'", "recommend.n=10"])
     store = TableStore(spark, root)
     versions = {
-        C.EVENTS.name: store.write(frame(spark, C.EVENTS, _events()), C.EVENTS, RUN),
-        C.ITEMS.name: store.write(frame(spark, C.ITEMS, _items()), C.ITEMS, RUN),
+        C.EVENTS.name: store.write(frame(spark, C.EVENTS, event_rows(histories())), C.EVENTS, RUN),
+        C.ITEMS.name: store.write(frame(spark, C.ITEMS, item_rows()), C.ITEMS, RUN),
     }
     parameters = [row for version in (MODEL, f"{MODEL}-eval") for row in _parameters(version)]
     store.write(frame(spark, C.FM_PARAMETERS, parameters), C.FM_PARAMETERS, RUN)
@@ -61,27 +61,29 @@ def with_recommend(config: Config, **changes: Any) -> Config:
     return replace(config, recommend=replace(config.recommend, **changes))
 
 
-def _events() -> list[dict[str, Any]]:
+def event_rows(of_users: dict[int, list[int]], run: str = RUN) -> list[dict[str, Any]]:
+    """Events of users with these items in the order of time."""
     return [
         {
             "user_id": user, "item_id": item, "time": START + timedelta(days=position), "value": 5.0, "label": 1.0,
             "weight": 1.0, "split": split(user, position), "position": position, "item_feature": 2 * (item - 100),
-            "indices": [2 * (item - 100)], "values": [1.0], "run_id": RUN,
+            "indices": [2 * (item - 100)], "values": [1.0], "run_id": run,
         }
-        for user, items in histories().items()
+        for user, items in of_users.items()
         for position, item in enumerate(items)
     ]  # fmt: skip
 
 
-def _items() -> list[dict[str, Any]]:
+def item_rows(later: tuple[int, ...] = (), run: str = RUN) -> list[dict[str, Any]]:
+    """The catalogue, and items that come later."""
     events = [item for items in histories().values() for item in items]
     return [
         {
             "item_id": item, "title": f"Film {item}", "genres": [["Even", "Odd"][item % 2], "All"], "year": 2000,
             "tags": ["quiet"] if item % 2 else [], "item_feature": 2 * (item - 100), "count": events.count(item),
-            "attributes": {}, "run_id": RUN,
+            "attributes": {}, "run_id": run,
         }
-        for item in ITEMS
+        for item in (*ITEMS, *later)
     ]  # fmt: skip
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +11,19 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from taste_run import GREEDY, ITEMS, MODEL, N_ITEMS, RUN, expected_ranking, histories, with_recommend
+from small_run import frame
+from taste_run import (
+    GREEDY,
+    ITEMS,
+    MODEL,
+    N_ITEMS,
+    RUN,
+    event_rows,
+    expected_ranking,
+    histories,
+    item_rows,
+    with_recommend,
+)
 
 from fm_spark.config import Config
 from fm_spark.core.machine import Machine
@@ -18,7 +33,9 @@ from fm_spark.ranking import inputs
 from fm_spark.ranking.filters import Rule
 from fm_spark.ranking.inputs import load_inputs
 from fm_spark.ranking.list_rules import ListRule
+from fm_spark.ranking.served import Served, served
 from fm_spark.ranking.top_n import top_n_rows
+from fm_spark.tables import contracts as C
 from fm_spark.tables.store import TableStore
 from fm_spark.training.loading import load_machine
 from jobs import recommend
@@ -68,7 +85,8 @@ def test_string_ids_and_allowed_items(spark: SparkSession, taste: Config) -> Non
     events = events.withColumn("user_id", F.concat(F.lit("u"), F.col("user_id").cast("string")))
     catalogue = load_catalogue(items)
     allowed = np.arange(len(ITEMS)) >= 30
-    with top_n_rows(events, read.machine, catalogue, [default_rule(3, allowed)]) as rows:
+    users = Served(events, np.append(catalogue.feature_to_item, np.int32(-1)), {}, [])
+    with top_n_rows(users, read.machine, catalogue, [default_rule(3, allowed)]) as rows:
         found = {(row["user_id"], row["rank"]): row["item_id"] for row in rows.collect()}
     history = histories()[4]
     wanted = [item for item in expected_ranking(history, hidden=history) if item >= 130][:3]
@@ -106,6 +124,67 @@ def test_named_lists_have_filters_of_items_and_of_the_users_own_history(spark: S
         recommend.run(spark, with_recommend(taste, lists={"x": "genre = 'Odd'"}))
 
 
+def test_later_users_are_served_from_newer_events_without_training(
+    spark: SparkSession, taste: Config, tmp_path: Path
+) -> None:
+    recommend.run(spark, taste)
+    trained = lists(taste)
+    shutil.copytree(taste.tables.root, tmp_path / "later")
+    config = replace(taste, tables=replace(taste.tables, root=str(tmp_path / "later")))
+    store = TableStore(spark, config.tables.root)
+    new, on_new_item, cold = 60, 61, 70
+    known = {**histories(), new: [101, 203, 103], on_new_item: [203]}
+    events = frame(spark, C.EVENTS, event_rows(known, "r2"))
+    versions = {
+        "events": store.write(events, C.EVENTS, "r2"),
+        "users": store.write(spark.sql(f"SELECT {cold}L user_id, map() attributes, 'r2' run_id"), C.USERS, "r2"),
+    }
+    store.write(frame(spark, C.ITEMS, item_rows((203,), "r2")), C.ITEMS, "r2")
+    result = recommend.run(spark, config)
+    made = lists(config)
+    assert {user: made[user] for user in trained} == trained
+    assert made[new] == expected_ranking([101, 103], hidden=[101, 103])[:10]
+    count = Counter(item for items in histories().values() for item in items)
+    most = sorted(ITEMS, key=lambda item: (-count[item], item))[:10]
+    assert made[on_new_item] == made[cold] == most
+    table = DeltaTable(f"{config.tables.root}/top_n").to_pandas()
+    source = table.groupby("user_id")["source"].agg(set).to_dict()
+    later = {new: {"history"}, on_new_item: {"popular"}, cold: {"popular"}}
+    assert source == {user: {"model"} for user in trained} | later
+    assert table[table["user_id"] == cold].sort_values("rank")["score"].tolist() == [count[item] for item in most]
+    commit = store.commit(C.TOP_N, result.version)
+    assert commit is not None
+    assert commit.read == versions
+    (said,) = (
+        DeltaTable(f"{config.tables.root}/data_quality").to_pandas().query("step == 'recommend'").to_dict("records")
+    )
+    assert (said["check"], said["rows"], list(said["examples"])) == ("items_without_model_rows", 1, ["203"])
+
+
+def test_rows_say_why_and_what_being_diverse_costs(spark: SparkSession, taste: Config) -> None:
+    recommend.run(spark, with_recommend(taste, explain=True, diversity=0.5))
+    table = DeltaTable(f"{taste.tables.root}/top_n").to_pandas()
+    for row in table.itertuples():
+        assert sum(part["value"] for part in row.contributions) == pytest.approx(row.score, abs=1e-5)
+        assert [part["kind"] for part in row.contributions if part["item_id"] is None] == [
+            "item_bias", "genres", "remainder",
+        ]  # fmt: skip
+    first = table[(table["user_id"] == 0) & (table["rank"] == 1)].iloc[0]
+    newest = histories()[0][:-4:-1]  # of one taste, so the newest pushed most
+    assert [part["item_id"] for part in first.contributions if part["item_id"]] == [str(item) for item in newest]
+    assert first.because == "Because you liked Film {}, Film {} and Film {}".format(*newest)
+    # the two tastes take turns: there are two different vectors only
+    own = table[table["user_id"] == 0].sort_values("rank")
+    assert set(own["item_id"][:2] % 2) == {0, 1}
+    assert own["diversity_cost"].iloc[0] == 0.0 < own["diversity_cost"].iloc[1]
+    quality = DeltaTable(f"{taste.tables.root}/data_quality").to_pandas()
+    (said,) = quality[quality["check"] == "diversity_cost:default"].to_dict("records")
+    assert said["rows"] == (table["diversity_cost"] != 0).sum()
+    recommend.run(spark, taste)
+    plain = DeltaTable(f"{taste.tables.root}/top_n").to_pandas()
+    assert plain[["contributions", "because", "diversity_cost"]].isna().all().all()
+
+
 def test_parameters_that_are_not_finite_are_refused_with_the_title(
     spark: SparkSession, taste: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,8 +204,10 @@ def test_recommend_before_train_names_the_job_to_run(spark: SparkSession, config
 
 
 def test_the_machine_is_freed_after_use(spark: SparkSession, taste: Config) -> None:
-    read = load_inputs(TableStore(spark, taste.tables.root), taste, "publish")
-    with top_n_rows(read.events, read.machine, read.catalogue, [default_rule(3, np.ones(N_ITEMS, bool))]) as rows:
+    store = TableStore(spark, taste.tables.root)
+    read = load_inputs(store, taste, "publish")
+    rule = default_rule(3, np.ones(N_ITEMS, bool))
+    with top_n_rows(served(store, read), read.machine, read.catalogue, [rule]) as rows:
         assert rows.count() > 0
     with pytest.raises(Exception, match=r"(?i)broadcast"):
         rows.count()

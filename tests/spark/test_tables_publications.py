@@ -69,6 +69,15 @@ def test_lists_follow_the_events_that_the_model_was_trained_on(store: TableStore
     assert published(store).tables["events"] == trained_on["events"] == store.version(C.EVENTS) - 1
 
 
+def test_lists_that_were_made_from_newer_events_are_published_with_them(store: TableStore) -> None:
+    copy_run(store)
+    version = store.write(frame(store.spark, C.EVENTS, all_rows("r2")["events"]), C.EVENTS, "r2")
+    rows = frame(store.spark, C.TOP_N, all_rows("r1")["top_n"]).coalesce(1).sortWithinPartitions("user_id", "rank")
+    store.write(rows, C.TOP_N, "r1", in_order=True, read={"events": version})
+    row = publish(store, "r1", "fm-r1").row
+    assert (row.tables["events"], row.input_versions["events"]) == (version, version - 1)
+
+
 def test_a_run_is_published_only_when_it_is_whole(store: TableStore) -> None:
     copy_run(store, ("events", "train"))
     for job_name in ("evaluate", "recommend", "cluster"):

@@ -33,6 +33,8 @@ def lists(spark: SparkSession, run_id: str = "r1", users: range = range(3), scor
     return spark.range(users.start, users.stop).selectExpr(
         f"'{run_id}' AS run_id", "'m' AS model_version", "'default' AS list_name", "id AS user_id", "1 AS rank",
         "id + 100 AS item_id", "'a title' AS title", f"CAST({score} AS double) AS score", "'model' AS source",
+        "CAST(NULL AS array<struct<kind:string,item_id:string,value:double>>) AS contributions",
+        "CAST(NULL AS string) AS because", "CAST(NULL AS double) AS diversity_cost",
     )  # fmt: skip
 
 

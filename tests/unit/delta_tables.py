@@ -15,6 +15,7 @@ from fm_spark.tables import contracts as C
 _STRUCT = pa.struct(
     [("gate", pa.string()), ("value", pa.float64()), ("limit", pa.float64()), ("passed", pa.bool_())]
 )  # fmt: skip
+_PART = pa.struct([("kind", pa.string()), ("item_id", pa.string()), ("value", pa.float64())])
 _TYPES = {
     "string": pa.string(),
     "int": pa.int32(),
@@ -29,6 +30,7 @@ _TYPES = {
     "map<string,double>": pa.map_(pa.string(), pa.float64()),
     "map<string, array<string>>": pa.map_(pa.string(), pa.list_(pa.string())),
     "array<struct<gate:string,value:double,limit:double,passed:boolean>>": pa.list_(_STRUCT),
+    "array<struct<kind:string,item_id:string,value:double>>": pa.list_(_PART),
 }
 MINUTE = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 

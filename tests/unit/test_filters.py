@@ -17,7 +17,8 @@ from fm_spark.events.catalogue import Catalogue
 from fm_spark.filter_grammar import Condition, Every, Filter, Not, Some, parse_filter
 from fm_spark.named_lists import NamedList, named_lists
 from fm_spark.ranking.filters import item_columns, item_mask, item_rule
-from fm_spark.ranking.list_rules import ListMaker, empty_lists, list_rules
+from fm_spark.ranking.list_rules import ListMaker, list_rules
+from fm_spark.ranking.written import Counts, empty_lists
 
 N_ITEMS = 80
 TITLES = ["Alien", "It's a Gift", "Café", "Alien 3"]
@@ -213,7 +214,7 @@ def test_lists_equal_sorting_the_items_that_pass(text: str, unseen_only: bool) -
         wanted = sorted(left, key=lambda i: (-scores[user, i], i))[:10]
         assert made.item[user, : made.size[user]].tolist() == wanted
         np.testing.assert_allclose(made.score[user, : made.size[user]], scores[user, wanted])
-    found = empty_lists([one], [rule], {"x": int((made.size > 0).sum())})
+    found = empty_lists([one], [rule], [Counts("x", int((made.size > 0).sum()), 0, 0, 0.0, 0.0)])
     left_over = {("item_id > 1000", False): [0], ("item_id > 1000", True): [0], ("seen", True): [(count >= 2).sum()]}
     assert [f.rows for f in found] == left_over.get((text, unseen_only), [])
 

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fm_spark.core.topk import MARGIN, USER_TILE, TopN, UserItems, no_items, prepare_items, top_n, user_items
+from fm_spark.core.topk import (
+    MARGIN,
+    USER_TILE,
+    TopN,
+    UserItems,
+    no_items,
+    prepare_items,
+    sort_items,
+    top_n,
+    user_items,
+)
 from fm_spark.errors import DivergenceError
 
 Floats = npt.NDArray[np.float32]
@@ -58,8 +68,10 @@ def test_lists_equal_sorting_every_score(
     queries = rng.integers(-2, 3, (n_users, k)).astype(np.float32)
     seen = random_seen(rng, n_users, n_items, share)
     allowed = rng.random(n_items) < 0.8
-    result = top_n(prepare_items(factors, bias, allowed), queries, n, seen)
-    assert lists_of(result) == slow_top_n(factors, bias, queries, n, seen, allowed)
+    items = prepare_items(factors, bias, allowed)
+    wanted = slow_top_n(factors, bias, queries, n, seen, allowed)
+    assert lists_of(top_n(items, queries, n, seen)) == wanted
+    assert lists_of(top_n(items, queries, n, seen, sort_items(items))) == wanted
 
 
 def test_near_ties_below_float32_are_ordered_by_the_float64_score() -> None:

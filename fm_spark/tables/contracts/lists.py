@@ -15,8 +15,37 @@ TOP_N = Contract(
         Column("rank", "int", "1 is best; dense within a list"),
         Column("item_id", ID, "the recommended item, as in the input"),
         Column("title", "string", "its title"),
-        Column("score", "double", "the machine's score; comparable within a user only"),
-        Column("source", "string", "model: scored by the machine from the user's history"),
+        Column(
+            "score",
+            "double",
+            "the machine's score, comparable within a user only; with source popular the events of the item",
+        ),
+        Column(
+            "source",
+            "string",
+            "model (the machine, a user it was trained on), history (the machine, from the events of a later user) or "
+            "popular (a user without an event on an item that the machine knows)",
+        ),
+        Column(
+            "contributions",
+            "array<struct<kind:string,item_id:string,value:double>>",
+            "with recommend.explain, parts of the score that add up to it: item_bias, up to three history_liked or "
+            "history_not_liked (item_id: the past item, as text), genres (all side features), remainder; with source "
+            "popular, popularity",
+            nullable=True,
+        ),
+        Column(
+            "because",
+            "string",
+            "with recommend.explain: Because you liked ..., where a liked item is among these",
+            nullable=True,
+        ),
+        Column(
+            "diversity_cost",
+            "double",
+            "with recommend.diversity: score that the list has at this rank without it, minus score",
+            nullable=True,
+        ),
     ),
     key=("run_id", "list_name", "user_id", "rank"),
     mode="by_run",

@@ -1,0 +1,165 @@
+"""Times ``recommend`` as a whole at the shape of MovieLens 25M, beside Spark ALS and, where installed, ``implicit``.
+
+    python -m benchmarks.recommend [--root FOLDER] [--users 162541] [--items 62423] [--k 64] [--n 100] [--seen 154]
+                                   [--als-users 1500] [--only-ours]
+
+Two cores. The tables that ``recommend`` reads are made once below ``--root`` (benchmarks/finished_run.py) and are used
+again; then the job runs as ``./spark-submit.sh recommend`` would run it: read the model, read every history, rank all
+items for every user without those seen, write ``top_n`` to Delta.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import resource
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import pyarrow as pa
+from deltalake import DeltaTable
+from pyspark import SparkContext
+from pyspark.ml.recommendation import ALS
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from benchmarks.finished_run import DECAYS, RUN, Shape, write_finished_run
+from fm_spark.config import load_config
+from fm_spark.events.sequences import histories
+from fm_spark.named_lists import named_lists
+from fm_spark.ranking.blocks import list_tasks, user_blocks
+from fm_spark.ranking.inputs import load_inputs
+from fm_spark.ranking.list_rules import list_rules
+from fm_spark.ranking.served import served
+from fm_spark.ranking.top_n import top_n_rows
+from fm_spark.session import open_session
+from fm_spark.submit import local_submit_args, session_environment
+from fm_spark.tables.runs import PUBLISH
+from fm_spark.tables.store import TableStore
+from jobs import recommend
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("/tmp/fm_spark-bench-recommend"))
+    for name, value in (
+        ("users", 162_541),
+        ("items", 62_423),
+        ("k", 64),
+        ("n", 100),
+        ("seen", 154),
+        ("als-users", 1500),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--only-ours", action="store_true", help="leave out Spark ALS and implicit")
+    a = parser.parse_args()
+    shape = Shape(a.users, a.items, a.seen, a.k)
+    os.environ.update(session_environment(os.environ))
+    os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(local_submit_args("local[2]", [], {"spark.driver.memory": "4g"}))
+    spark = open_session("benchmark recommend", load_config())
+    write_finished_run(spark, a.root, shape)
+    ours = _ours(spark, a)
+    _parts(spark, a)
+    if not a.only_ours:
+        _als(spark, a, ours)
+        _implicit(a)
+    spark.stop()
+
+
+def _ours(spark: SparkSession, a: argparse.Namespace) -> float:
+    config = load_config(overrides=[f"tables.root='{a.root}'", f"run.id='{RUN}'", f"recommend.n={a.n}"])
+    begin = time.perf_counter()
+    result = recommend.run(spark, config)
+    whole = time.perf_counter() - begin
+    files = DeltaTable(str(a.root / "top_n")).get_add_actions(flatten=True)
+    sizes = [size / 2**20 for size in pa.table(files)["size_bytes"].to_pylist()]
+    print(f"{result.users:,} users x {a.items:,} items, k = {a.k}, N = {a.n}: {sum(result.rows.values()):,} rows")
+    print(f"recommend, written to Delta: {whole:.1f} s", flush=True)
+    print(f"{len(sizes)} files of {min(sizes):.0f} to {max(sizes):.0f} MiB")
+    held, formula = worker_peak(spark.sparkContext), worker_mib(Shape(a.users, a.items, a.seen, a.k), a.n)
+    print(f"a Python worker held {held:,.0f} MiB at its peak; by the formula {formula:,.0f} MiB")
+    return whole
+
+
+def _parts(spark: SparkSession, a: argparse.Namespace) -> None:
+    """Seconds of the steps, one after the other."""
+    config = load_config(overrides=[f"tables.root='{a.root}'", f"run.id='{RUN}'", f"recommend.n={a.n}"])
+    store, begin = TableStore(spark, str(a.root)), time.perf_counter()
+    inputs = load_inputs(store, config, PUBLISH)
+    loaded = time.perf_counter()
+    users = served(store, inputs)
+    tasks = list_tasks(spark, a.users, a.n)
+    drain = partial(_drained, inputs.catalogue.feature_to_item)
+    histories(users.events, tasks).mapInArrow(drain, "n long").write.format("noop").mode("overwrite").save()
+    read = time.perf_counter()
+    rules = list_rules(named_lists(config.recommend), inputs.catalogue, [])
+    with top_n_rows(users, inputs.machine, inputs.catalogue, rules) as rows:
+        rows.write.format("noop").mode("overwrite").save()
+    ranked = time.perf_counter()
+    print(f"model read: {loaded - begin:.1f} s; histories read, sorted, packed in {tasks} tasks: {read - loaded:.1f} s")
+    print(f"the latter with scoring, selection and the way of the rows to Spark: {ranked - read:.1f} s", flush=True)
+
+
+def _drained(feature_to_item: np.ndarray, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    n = sum(block.n_users for block in user_blocks(batches, feature_to_item))
+    yield pa.RecordBatch.from_pydict({"n": [n]})
+
+
+def worker_peak(sc: SparkContext) -> float:
+    """MiB that the largest Python worker has held."""
+    sizes = sc.parallelize(range(8), 4).mapPartitions(lambda _: [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])
+    return max(sizes.collect()) / 1024
+
+
+def worker_mib(shape: Shape, n: int) -> float:
+    """The formula of docs/lists.md."""
+    machine = 4 * shape.k * shape.items * (2 * len(DECAYS) + 1)
+    block = 2048 * n * 150 + 250_000 * 60
+    return 300 + (machine + 200 * shape.items + block) / 2**20
+
+
+def _als(spark: SparkSession, a: argparse.Namespace, ours: float) -> None:
+    """Spark ALS on a part of the users; the time of one user is that of the difference of two subsets."""
+    users = F.col("id").cast("int").alias("user")
+    ratings = spark.range(max(a.users, a.items)).select(
+        (users % a.users).alias("user"), (F.col("id") % a.items).cast("int").alias("item"), F.lit(1.0).alias("rating")
+    )
+    model = ALS(rank=a.k, maxIter=0, userCol="user", itemCol="item", ratingCol="rating", seed=1).fit(ratings)
+    seconds = {}
+    for n in (a.als_users // 10, a.als_users):
+        begin = time.perf_counter()
+        subset = spark.range(n).select(F.col("id").cast("int").alias("user"))
+        model.recommendForUserSubset(subset, a.n).write.format("noop").mode("overwrite").save()
+        seconds[n] = time.perf_counter() - begin
+    few, many = seconds
+    all_users = (seconds[many] - seconds[few]) / (many - few) * a.users
+    print(f"Spark ALS recommendForUserSubset: {seconds[many]:.1f} s for {many:,} users, {all_users:.0f} s for all")
+    print(f"that is {all_users / ours:.1f} times as long, without leaving out what is seen and without writing")
+
+
+def _implicit(a: argparse.Namespace) -> None:
+    if importlib.util.find_spec("implicit") is None:
+        print("implicit is not installed here: its topk is left out")
+        return
+    from implicit.cpu.topk import topk  # type: ignore[import-not-found]
+    from scipy import sparse
+
+    rng = np.random.default_rng(1)
+    items = rng.normal(0, 0.3, (a.items, a.k)).astype(np.float32)
+    queries = rng.normal(0, 0.3, (10_000, a.k)).astype(np.float32)
+    seen = sparse.random(10_000, a.items, density=a.seen / a.items, format="csr", dtype=np.float32, random_state=1)
+    begin = time.perf_counter()
+    topk(items, queries, a.n, filter_query_items=seen, num_threads=2)
+    seconds = (time.perf_counter() - begin) / 10_000 * a.users
+    print(f"implicit topk, two threads, from 10,000 users: {seconds:.1f} s for all users, nothing read or written")
+
+
+if __name__ == "__main__":
+    main()
