@@ -1,10 +1,12 @@
 """Times the job ``cluster`` at the shape of MovieLens 25M: items of a made-up model grouped, described and written.
 
-    python -m benchmarks.clusters [--items 62423] [--k 64] [--spark-kmeans 0]
+    python -m benchmarks.clusters [--items 62423] [--k 64] [--spark-kmeans 0] [--driver-only]
 
 Prints seconds by part of the whole job on a Spark of two cores, twice: the first run numbers its clusters, the second
-one, of a slightly different model, is matched to it. With ``--spark-kmeans K`` Spark ML's k-means with K clusters is
-timed on the same vectors, beside ours. The model is random vectors around planted centres; times depend on its shape.
+one, of a slightly different model, is matched to it. With ``--driver-only`` what the driver computes is timed alone,
+without Spark, in processor seconds, so that other load on the machine counts little. With ``--spark-kmeans K`` Spark
+ML's k-means with K clusters is timed on the same vectors, beside ours. The model is random vectors around planted
+centres; times depend on its shape.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ import os
 import shlex
 import tempfile
 import time
+
+# before numpy is loaded: the jobs' own setting
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -26,6 +32,8 @@ import pandas as pd
 from pyspark.sql import SparkSession
 
 from fm_spark.config import Config, load_config
+from fm_spark.events.catalogue import Catalogue
+from fm_spark.ranking.cluster_matching import Earlier, earlier_places
 from fm_spark.ranking.kmeans import kmeans, nearest, normalised
 from fm_spark.session import open_session
 from fm_spark.submit import local_submit_args, session_environment
@@ -51,23 +59,48 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("items", 62_423), ("k", 64), ("spark-kmeans", 0)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--driver-only", action="store_true")
     a = parser.parse_args()
+    config, vectors = load_config(), _vectors(a.items, a.k)
+    print(f"{a.items:,} items, k = {a.k}, clusters of {config.cluster.k_candidates}")
+    if a.driver_only:
+        _driver_only(config, vectors)
+        return
     os.environ.update(session_environment(os.environ))
     os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join(local_submit_args("local[2]", [], {"spark.driver.memory": "4g"}))
-    config = load_config()
     spark = open_session("benchmark", config)
     with tempfile.TemporaryDirectory() as root:
         config = replace(config, tables=replace(config.tables, root=root))
         store = TableStore(spark, root)
-        vectors = _vectors(a.items, a.k)
         _write_items(store, a.items)
-        print(f"{a.items:,} items, k = {a.k}, clusters of {config.cluster.k_candidates}")
         for number, run_id in enumerate(("first", "second")):
             _write_model(store, run_id, vectors if number == 0 else _moved(vectors))
             _report(run_id, store, _job(spark, config, run_id))
     if a.spark_kmeans:
         _compare(spark, normalised(vectors), a.spark_kmeans)
     spark.stop()
+
+
+def _driver_only(config: Config, vectors: np.ndarray) -> None:
+    items = _items(len(vectors))
+    place = np.arange(len(items), dtype=np.int32)
+    of_all = Catalogue(
+        items["item_id"].to_numpy(), items["title"].to_numpy(), list(items["genres"]), items["count"].to_numpy(), place,
+        place, list(items["year"]), [{}] * len(items),
+    )  # fmt: skip
+    earlier = None
+    for run_id, moved in (("first", vectors), ("second", _moved(vectors))):
+        with _timed(time.process_time) as seconds:
+            before = None if earlier is None else earlier_places(of_all.item_id, earlier)
+            clusters = cluster.cluster_items(moved, of_all.count, of_all.genres, config.cluster, before)
+            matched = cluster.match_clusters(of_all.item_id, clusters.cluster, earlier)
+            cluster.profiles(of_all, list(items["tags"]), clusters, matched.ids)
+        stability = "" if matched.stability is None else f", stability {matched.stability:.3f}"
+        print(f"\n{run_id} run: {len(matched.ids)} clusters, silhouette {clusters.silhouette:.3f}{stability}")
+        for part, of_part in seconds.items():
+            if of_part:
+                print(f"{part:<22}{of_part:>8.2f} s")
+        earlier = Earlier(run_id, of_all.item_id, matched.ids[clusters.cluster], matched.next_id)
 
 
 def _job(spark: SparkSession, config: Config, run_id: str) -> tuple[cluster.ClusterResult, dict[str, float], float]:
@@ -78,17 +111,17 @@ def _job(spark: SparkSession, config: Config, run_id: str) -> tuple[cluster.Clus
 
 
 @contextmanager
-def _timed() -> Iterator[dict[str, float]]:
+def _timed(clock: Callable[[], float] = time.monotonic) -> Iterator[dict[str, float]]:
     """Seconds by part of the job, which runs inside the ``with`` block."""
     seconds = dict.fromkeys(_PARTS, 0.0)
 
     def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*given: Any, **named: Any) -> Any:
-            begin = time.monotonic()
+            begin = clock()
             try:
                 return function(*given, **named)
             finally:
-                seconds[part] += time.monotonic() - begin
+                seconds[part] += clock() - begin
 
         return run
 
@@ -121,10 +154,10 @@ def _moved(vectors: np.ndarray) -> np.ndarray:
     return (vectors + rng.normal(0, 0.2, vectors.shape)).astype(np.float32)
 
 
-def _write_items(store: TableStore, n_items: int) -> None:
+def _items(n_items: int) -> pd.DataFrame:
     rng = np.random.default_rng(2)
     genre, tag = rng.integers(0, len(_GENRES), (n_items, 2)), rng.integers(0, len(_TAGS), (n_items, 5))
-    items = pd.DataFrame(
+    return pd.DataFrame(
         {
             "item_id": np.arange(n_items), "title": [f"Film {i} ({1930 + i % 90})" for i in range(n_items)],
             "genres": [sorted({_GENRES[g] for g in row}) for row in genre], "year": 1930 + np.arange(n_items) % 90,
@@ -134,7 +167,10 @@ def _write_items(store: TableStore, n_items: int) -> None:
             "run_id": "first",
         }
     )  # fmt: skip
-    store.write(items, C.ITEMS, "first")
+
+
+def _write_items(store: TableStore, n_items: int) -> None:
+    store.write(_items(n_items), C.ITEMS, "first")
     event = {
         "user_id": 1, "item_id": 0, "time": pd.Timestamp("2020-01-01", tz="UTC"), "value": 5.0, "label": 1.0,
         "weight": 1.0, "split": "train", "position": 0, "item_feature": 0, "indices": [0], "values": [1.0],
