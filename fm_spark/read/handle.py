@@ -87,8 +87,12 @@ class Handle:
             # one batch ahead and no more: rows are read to be handed on, not to be kept
             return self._dataset.scanner(columns=names, filter=where, batch_readahead=4, fragment_readahead=1)
         # whole files, because deltalake takes conditions as SQL text, and no value of a caller goes into such text
-        rows = pa.RecordBatchReader.from_stream(self._table.scan())
-        return ds.Scanner.from_batches(rows, columns=names, filter=where)
+        return ds.Scanner.from_batches(self._whole_files(), schema=self.schema, columns=names, filter=where)
+
+    def _whole_files(self) -> Iterator[pa.RecordBatch]:
+        for batch in pa.RecordBatchReader.from_stream(self._table.scan()):
+            # deltalake gives text as views, which pyarrow cannot filter
+            yield batch.select(self.schema.names).cast(self.schema)
 
     @contextmanager
     def _files_there(self) -> Iterator[None]:

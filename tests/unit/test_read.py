@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 
 import fm_spark.read
 from fm_spark.errors import TableError
+from fm_spark.read.handle import Handle
 from fm_spark.submit import PROJECT
 from fm_spark.tables import contracts as C
 
@@ -62,6 +63,26 @@ def test_the_latest_publication_is_read_whole_while_another_run_writes(root: Pat
     assert run.table("fm_model").num_rows == 2
     assert set(run.table("top_n")["run_id"].to_pylist()) == {"r2"}
     assert run.top_n(1).to_pandas()["title"].tolist() == ["Item 8", "Item 7"]
+
+
+def test_neighbours_and_popular_items_come_best_first(tmp_path: Path) -> None:
+    of_run = {"run_id": "r1", "model_version": "fm-r1"}
+    near = [{"item_id": item, "rank": rank, "similar_item_id": 10 * item + rank} for rank in (2, 1) for item in (3, 4)]
+    best = [
+        {"kind": kind, "genre": genre, "rank": rank, "item_id": len(kind + genre) + rank}
+        for rank in (2, 1)
+        for kind, genre in (("count", ""), ("count", "Drama"), ("trending", ""))
+    ]
+    tables = {
+        "similar_items": write(tmp_path, C.SIMILAR_ITEMS, [{**of_run, **row} for row in near]),
+        "popular_items": write(tmp_path, C.POPULAR_ITEMS, [{**of_run, **row} for row in best]),
+    }
+    publish(tmp_path, "r1", 1, tables)
+    run = fm_spark.read.open(tmp_path)
+    assert run.similar(3)["similar_item_id"].to_pylist() == [31, 32]
+    assert items_of(run.popular()) == [6, 7]
+    assert items_of(run.popular(genre="Drama")) == [11, 12]
+    assert items_of(run.popular("trending")) == [9, 10]
 
 
 def test_a_run_id_or_a_time_opens_an_earlier_publication(root: Path) -> None:
@@ -170,6 +191,18 @@ def test_a_list_is_found_by_the_files_and_row_groups_that_hold_it(root: Path, mo
     # the second look-up opens nothing again
     monkeypatch.setattr("fm_spark.read.snapshot.Handle", None)
     assert items_of(run.top_n(2)) == [9]
+
+
+def test_a_table_that_pyarrow_cannot_follow_is_read_by_deltalake(root: Path) -> None:
+    version = fm_spark.read.open(root).publication.tables["top_n"]
+    usual, other = Handle(f"{root}/top_n", version), Handle(f"{root}/top_n", version)
+    other.__dict__["_dataset"] = None  # as with deletion vectors, which Delta's DELETE may leave
+    for columns, where in ((["item_id", "rank"], pc.field("user_id") == 1), (["user_id"], None)):
+        expected = usual.read(columns, where)
+        by = [(name, "ascending") for name in columns]
+        assert other.read(columns, where).sort_by(by) == expected.sort_by(by)
+        assert other.batches(columns, where).read_all().sort_by(by) == expected.sort_by(by)
+    assert other.read(None, pc.field("user_id") == 1).schema.names == usual.schema.names
 
 
 def test_reading_loads_neither_spark_nor_java(root: Path) -> None:
