@@ -74,7 +74,8 @@ def finished(spark: SparkSession, folder: Path, loss: str, last: ModuleType) -> 
         f"input.path='{csv_folder(folder / 'in', ratings())}'", f"input.users_path='{folder / 'users.csv'}'",
         "input.users_id_column='uid'", "input.user_columns=['color:categorical', 'tastes:multi', 'age:numeric']",
         "train.time=['calendar', 'hour_of_week', 'days_since_first']", "train.k=4", "train.epochs=2",
-        f"tables.root='{folder / 'tables'}'", "run.id='r'", "recommend.n=5", f"train.loss='{loss}'",
+        f"tables.root='{folder / 'tables'}'", "run.id='r'", "recommend.n=5", "recommend.exclude_seen=false",
+        f"train.loss='{loss}'",
     ]  # fmt: skip
     config = load_config(overrides=keys)
     for job in (events, train, last):
@@ -153,6 +154,11 @@ def test_lists_are_ranked_with_the_context(spark: SparkSession, run: Config) -> 
     (block,) = sequences_from_arrow(arrow, inputs.catalogue.feature_to_item, context=fields)
     scores = user_queries(block, inputs.machine, block) @ inputs.machine.item_factors.T + inputs.machine.item_bias
     lists = store.read(TOP_N).toPandas()
+    # user 99 stands in the users' file alone
+    assert lists.groupby("user_id")["source"].agg(list).to_dict() == {
+        user: ["model" if user != 99 else "popular"] * 5 for user in [*range(1, N_USERS + 1), 99]
+    }
+    lists = lists[lists["source"] == "model"]
     place = {item: j for j, item in enumerate(inputs.catalogue.item_id)}
     for row in lists.itertuples():
         u = int(np.flatnonzero(block.user == row.user_id)[0])
