@@ -1,4 +1,4 @@
-"""Times ``recommend`` as a whole at the shape of MovieLens 25M, beside Spark ALS and, where installed, ``implicit``.
+"""Times ``recommend`` as a whole at the shape of MovieLens 25M, beside Spark ALS.
 
     python -m benchmarks.recommend [--root FOLDER] [--users 162541] [--items 62423] [--k 64] [--n 100] [--seen 154]
                                    [--als-users 1500] [--only-ours]
@@ -11,7 +11,6 @@ items for every user without those seen, write ``top_n`` to Delta.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import resource
 import time
@@ -58,7 +57,7 @@ def main() -> None:
         ("als-users", 1500),
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--only-ours", action="store_true", help="leave out Spark ALS and implicit")
+    parser.add_argument("--only-ours", action="store_true", help="leave out Spark ALS")
     a = parser.parse_args()
     shape = Shape(a.users, a.items, a.seen, a.k)
     os.environ.update(session_environment(os.environ))
@@ -69,7 +68,6 @@ def main() -> None:
     _parts(spark, a)
     if not a.only_ours:
         _als(spark, a, ours)
-        _implicit(a)
     spark.stop()
 
 
@@ -142,23 +140,6 @@ def _als(spark: SparkSession, a: argparse.Namespace, ours: float) -> None:
     all_users = (seconds[many] - seconds[few]) / (many - few) * a.users
     print(f"Spark ALS recommendForUserSubset: {seconds[many]:.1f} s for {many:,} users, {all_users:.0f} s for all")
     print(f"that is {all_users / ours:.1f} times as long, without leaving out what is seen and without writing")
-
-
-def _implicit(a: argparse.Namespace) -> None:
-    if importlib.util.find_spec("implicit") is None:
-        print("implicit is not installed here: its topk is left out")
-        return
-    from implicit.cpu.topk import topk  # type: ignore[import-not-found]
-    from scipy import sparse
-
-    rng = np.random.default_rng(1)
-    items = rng.normal(0, 0.3, (a.items, a.k)).astype(np.float32)
-    queries = rng.normal(0, 0.3, (10_000, a.k)).astype(np.float32)
-    seen = sparse.random(10_000, a.items, density=a.seen / a.items, format="csr", dtype=np.float32, random_state=1)
-    begin = time.perf_counter()
-    topk(items, queries, a.n, filter_query_items=seen, num_threads=2)
-    seconds = (time.perf_counter() - begin) / 10_000 * a.users
-    print(f"implicit topk, two threads, from 10,000 users: {seconds:.1f} s for all users, nothing read or written")
 
 
 if __name__ == "__main__":

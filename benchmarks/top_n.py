@@ -3,12 +3,15 @@
     python -m benchmarks.top_n [--users 4000] [--all-users 162541] [--items 62423] [--k 64] [--n 100] [--seen 154]
 
 Prints seconds by part and what all users would take: scoring (the matrix product and the mask alone), selection
-(everything else until the lists are there). The factors are random; no result depends on them.
+(everything else until the lists are there); and, where ``implicit`` can be imported, its C++ topk on the same matrices
+(it belongs in a folder of its own: ``pip install --target FOLDER implicit``, then ``PYTHONPATH=FOLDER``). The factors
+are random; no result depends on them.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import time
 
@@ -16,6 +19,7 @@ import time
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import numpy as np
+from scipy import sparse
 
 from fm_spark.core.topk import (
     USER_TILE,
@@ -56,6 +60,12 @@ def main() -> None:
     for part, seconds in (("scoring", scoring), ("selection", whole - scoring), ("whole", whole)):
         print(f"{part:<12}{seconds:>10.2f}{a.users / seconds:>12,.0f}{seconds * a.all_users / a.users:>14.1f}")
     print(f"scoring runs at {2e-9 * a.users * a.items * a.k / scoring:.0f} GFLOP/s")
+    if importlib.util.find_spec("implicit") is None:
+        print("implicit is not installed here: its topk is left out")
+        return
+    theirs = _implicit(items, queries, seen, a.n)
+    share = f"{theirs:>10.2f}{a.users / theirs:>12,.0f}{theirs * a.all_users / a.users:>14.1f}"
+    print(f"{'implicit':<12}{share}  (one thread, the same matrices, {theirs / whole:.1f} times as long)")
 
 
 def _inputs(n_users: int, n_items: int, k: int, n_seen: int) -> tuple[Items, np.ndarray, UserItems]:
@@ -79,13 +89,24 @@ def _lists(items: Items, queries: np.ndarray, seen: UserItems, n: int, by_bias: 
         top_n(items, block, n, UserItems(ptr - ptr[0], seen.items[ptr[0] : ptr[-1]]), by_bias)
 
 
-def _seconds(action) -> float:  # type: ignore[no-untyped-def]
-    """Seconds of the calling thread's processor time, so that other load on the machine counts little; best of two."""
+def _implicit(items: Items, queries: np.ndarray, seen: UserItems, n: int) -> float:
+    """Processor seconds of the C++ topk of ``implicit``; it has no biases, so they are one more factor."""
+    from implicit.cpu.topk import topk  # type: ignore[import-not-found]
+
+    factors = np.column_stack([items.factors, items.bias])
+    wanted = np.column_stack([queries, np.ones(len(queries), np.float32)])
+    shape = (len(queries), items.n_items)
+    hidden = sparse.csr_matrix((np.ones(len(seen.items), np.float32), seen.items, seen.ptr), shape=shape)
+    return _seconds(lambda: topk(factors, wanted, n, filter_query_items=hidden, num_threads=1), time.process_time)
+
+
+def _seconds(action, clock=time.thread_time) -> float:  # type: ignore[no-untyped-def]
+    """Seconds of processor time of the calling thread, so that other load on the machine counts little; best of two."""
     best = np.inf
     for _ in range(2):
-        begin = time.thread_time()
+        begin = clock()
         action()
-        best = min(best, time.thread_time() - begin)
+        best = min(best, clock() - begin)
     return best
 
 
