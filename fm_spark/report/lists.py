@@ -154,6 +154,8 @@ def cluster_facts(pinned: Pinned, items: ItemFacts) -> list[ClusterFacts]:
 
 def cluster_line(pinned: Pinned) -> ClusterLine | None:
     """What became of the ids of an earlier run; None for the first run of a line."""
+    if CLUSTER_CHANGES.name not in pinned.publication.tables:  # published by an earlier version of fm_spark
+        return None
     rows = pinned.read(CLUSTER_CHANGES).select("status", "stability", "matched_run_id").collect()
     if not rows or rows[0]["matched_run_id"] is None:
         return None
