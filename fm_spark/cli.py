@@ -15,6 +15,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from py4j.protocol import Py4JError
@@ -27,8 +28,15 @@ from fm_spark.launcher import join_launcher
 from fm_spark.options import add_job_arguments, overrides
 from fm_spark.secrecy import MaskSecrets, masked
 from fm_spark.session import open_session
+from fm_spark.tables.files import Folder
+from fm_spark.tables.locks import locked
+from fm_spark.tables.notes import lineage
+from fm_spark.tables.runs import started_run_id
 
 log = logging.getLogger("fm_spark")
+
+_BEGIN_A_RUN = ("events", "pipeline")
+_ONLY_READ = ("plan", "history")
 
 
 def job_main(job: str, run: Callable[[SparkSession, Config], object], argv: Sequence[str] | None = None) -> NoReturn:
@@ -58,17 +66,28 @@ def job_main(job: str, run: Callable[[SparkSession, Config], object], argv: Sequ
 
 
 def run_job(job: str, run: Callable[[SparkSession, Config], object], arguments: argparse.Namespace) -> None:
-    """Loads the configuration, opens the session, runs the job, stops the session."""
+    """Loads the configuration, opens the session, runs the job under the lock of its tables, stops the session."""
     config = load_config(arguments.config, overrides(arguments))
+    if job in _BEGIN_A_RUN:
+        config = replace(config, run=replace(config.run, id=started_run_id(config)))
     spark = open_session(job, config)
     # pyspark's own handler of Ctrl-C talks to a JVM that has had the signal too and is closing
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        run(spark, config)
+        with lineage(job, config), _own_tables(spark, config, job):
+            run(spark, config)
     finally:
         # after a lost JVM this would fail too, and hide why
         with contextlib.suppress(Py4JError, OSError):
             spark.stop()
+
+
+def _own_tables(spark: SparkSession, config: Config, job: str) -> contextlib.AbstractContextManager[None]:
+    """The lock of the tables for a job that writes; nothing is locked when the job will find no tables."""
+    there = job in _BEGIN_A_RUN or Folder(spark, config.tables.root).exists()
+    if job in _ONLY_READ or not there:
+        return contextlib.nullcontext()
+    return locked(spark, config.tables.root, config.run, job)
 
 
 def job_parser(job: str) -> argparse.ArgumentParser:

@@ -30,9 +30,11 @@ def _limits(
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Which run the rows belong to."""
+    """Which run the rows belong to, and how its jobs take turns with others."""
 
     id: str
+    lock_wait_seconds: float = _limits(least=0.0)
+    lock_lease_seconds: float = _limits(least=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +186,20 @@ class AudienceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishConfig:
+    """What a run has to fulfil before readers see it."""
+
+    on_failed_gate: str = _limits(choices=("refuse", "warn"))
+    metric: str = _limits(
+        choices=("ndcg_at_10", "recall_at_20", "precision_at_10", "map_at_10", "mrr", "hit_rate_at_10")
+    )
+    min_metric: float = _limits(least=0.0)
+    min_over_popularity: float = _limits(least=0.0)
+    max_drop: float = _limits(least=0.0, most=1.0)
+    min_users: float = _limits(least=0.0, most=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportConfig:
     """What the summary at the end of a run shows."""
 
@@ -219,6 +235,7 @@ class Config:
     popular: PopularConfig
     similar: SimilarConfig
     audience: AudienceConfig
+    publish: PublishConfig
     report: ReportConfig
     plan: PlanConfig
 
@@ -227,8 +244,9 @@ class Config:
         return json.dumps(as_written(asdict(self)), sort_keys=True)
 
     def digest(self) -> str:
-        """First 12 hex digits of the sha256 of :meth:`to_json`."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+        """First 12 hex digits of the sha256 of :meth:`to_json` without ``[run]``: runs of equal settings share it."""
+        settings = {name: values for name, values in json.loads(self.to_json()).items() if name != "run"}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 _SECTIONS: dict[str, type[Any]] = {name: hint for name, hint in get_type_hints(Config).items() if name != "return"}

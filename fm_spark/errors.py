@@ -30,6 +30,18 @@ class TableError(FmSparkError):
     exit_code = 2
 
 
+class StorageError(FmSparkError):
+    """The place of the tables does not take what is written: the disk is full or read-only; nothing became visible."""
+
+
+class LockError(FmSparkError):
+    """Another job writes the same tables."""
+
+
+class GateError(FmSparkError):
+    """A run is not good enough to be published; what was published before stays."""
+
+
 class EnvironmentProblem(FmSparkError):
     """The machine lacks something: Java, a package, a supported version, or has Spark Connect switched on."""
 

@@ -14,6 +14,7 @@ from fm_spark.cli import job_main
 from fm_spark.config import Config
 from fm_spark.parallel import side_by_side
 from fm_spark.report import show_run
+from fm_spark.tables.notes import lineage
 from fm_spark.tables.runs import started_run_id
 from fm_spark.tables.store import TableStore
 from jobs import audience, cluster, evaluate, events, popular, publish, recommend, similar, train
@@ -67,7 +68,8 @@ def _asks_for_audience(config: Config) -> bool:
 def _timed(name: str, step: Callable[[SparkSession, Config], object], spark: SparkSession, config: Config) -> float:
     log.info("%s ...", name)
     begin = time.monotonic()
-    step(spark, config)
+    with lineage(name, config):
+        step(spark, config)
     seconds = time.monotonic() - begin
     log.info("%s done in %.1f s", name, seconds)
     return seconds

@@ -12,6 +12,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from fm_spark.errors import TableError
+from fm_spark.tables.storage import storage_error
 
 _LOCAL = re.compile(r"^file:/*(?=/)")
 
@@ -97,7 +98,7 @@ class Folder:
             return action(path.getFileSystem(context._jsc.hadoopConfiguration()), path)
         except Py4JJavaError as error:
             reason = str(error.java_exception.getMessage()).splitlines()[0]
-            raise self._not_writable(reason) from error
+            raise storage_error(self._location, reason) or self._not_writable(reason) from error
 
     def _not_writable(self, reason: str) -> TableError:
         who = os.environ.get("USER") or f"uid {os.getuid()}"

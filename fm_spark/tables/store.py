@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +13,19 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from fm_spark import __version__
 from fm_spark.errors import TableError
 from fm_spark.tables.checks import check_rows
 from fm_spark.tables.commits import Commit, commits_newest_first, newest_version, read_commit
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.driver_rows import check_frame, spark_rows
 from fm_spark.tables.files import Folder
+from fm_spark.tables.lock_row import CONTRACT_PROPERTY
+from fm_spark.tables.locks import held
+from fm_spark.tables.notes import note_of
 from fm_spark.tables.settings import LARGE_FILES, settings
 from fm_spark.tables.shape import kept_rows, laid_out, shape_rows
+from fm_spark.tables.storage import storage_problems
 
-CONTRACT_PROPERTY = "fm_spark.contract"
 WRITTEN_BY = {
     "events": "events",
     "vocabulary": "events",
@@ -201,8 +202,10 @@ class TableStore:
                 written; the path holds something else; the ids or types differ from those of the table.
         """
         self.check_writable()
+        self._check_lock()
         exists = self.exists(contract)
-        with _checked(self.spark, rows, contract, run_id, in_order) as (kept, size):
+        checked = _checked(self.spark, rows, contract, run_id, in_order)
+        with storage_problems(self.path(contract)), checked as (kept, size):
             if exists:
                 self._check_types(kept, contract)
             if exists and contract.mode == "append" and not new_keys:
@@ -210,6 +213,7 @@ class TableStore:
                 if kept.isEmpty():
                     return self.version(contract)
             where, note = self._where(contract, run_id, only), _note(contract, run_id, read)
+            self._check_lock()  # making the rows may have taken long
             if in_order:
                 with settings(self.spark, LARGE_FILES):
                     self._commit(kept, contract, note, where, exists)
@@ -225,7 +229,9 @@ class TableStore:
             TableError: the table is missing or not ours.
         """
         self._require(contract)
-        with settings(self.spark, {_USER_METADATA: _note(contract, run_id)}):
+        self._check_lock()
+        noted = settings(self.spark, {_USER_METADATA: _note(contract, run_id)})
+        with storage_problems(self.path(contract)), noted:
             self.spark.sql(f"DELETE FROM {self._identifier(contract)} WHERE {_of_run(run_id)}")
 
     def sweep(self, contract: Contract) -> None:
@@ -234,6 +240,21 @@ class TableStore:
         # Delta lists the folders in so many tasks, 10,000 unless told otherwise
         with settings(self.spark, {"spark.sql.sources.parallelPartitionDiscovery.parallelism": "8"}):
             self.spark.sql(f"VACUUM {self._identifier(contract)}")
+
+    def confirm_lock(self) -> None:
+        """Asks the lock's table whether this process still holds it; nothing to ask when it never took one.
+
+        Raises:
+            LockError: another job may have it.
+        """
+        lock = held(self._root)
+        if lock is not None:
+            lock.confirm()
+
+    def _check_lock(self) -> None:
+        lock = held(self._root)
+        if lock is not None:
+            lock.check()
 
     def _uri(self, contract: Contract) -> str:
         return f"{self._root.uri().rstrip('/')}/{contract.name}"
@@ -348,5 +369,4 @@ def _of_run(run_id: str) -> str:
 
 
 def _note(contract: Contract, run_id: str, read: Mapping[str, int] | None = None) -> str:
-    note = {"run_id": run_id, "table": contract.name, "fm_spark": __version__}
-    return json.dumps(note | ({"read": dict(read)} if read else {}))
+    return note_of(contract.name, run_id, WRITTEN_BY[contract.name], read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +25,7 @@ class FakeSession:
 def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSession]:
     fake = FakeSession()
     monkeypatch.setattr(cli, "open_session", lambda job, config: fake)
+    monkeypatch.setattr(cli, "_own_tables", lambda *_: contextlib.nullcontext())
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield fake

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar
 
 import pytest
 
@@ -34,3 +35,9 @@ def test_the_first_failure_is_raised_after_the_others_have_ended() -> None:
     with pytest.raises(ValueError, match="first"):
         side_by_side({"fail": fail, "work": work})
     assert ended == ["work"]
+
+
+def test_tasks_see_the_context_of_their_caller() -> None:
+    word: ContextVar[str] = ContextVar("word", default="")
+    word.set("here")
+    assert side_by_side({"a": word.get, "b": word.get}) == {"a": "here", "b": "here"}

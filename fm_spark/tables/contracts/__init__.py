@@ -15,12 +15,13 @@ from fm_spark.tables.contracts.clusters import (
 from fm_spark.tables.contracts.contract import ID, MODEL_VERSION, RUN_ID, Column, Contract, Mode
 from fm_spark.tables.contracts.inputs import DATA_QUALITY, EVENTS, ITEMS, USERS, VOCABULARY
 from fm_spark.tables.contracts.lists import TOP_N
+from fm_spark.tables.contracts.lock import LOCKS
 from fm_spark.tables.contracts.model import CHECKPOINTS, EVALUATION, FM_MODEL, FM_PARAMETERS, TRAINING_HISTORY
 from fm_spark.tables.contracts.neighbours import ITEM_AUDIENCE, SIMILAR_ITEMS, SIMILAR_QUALITY
 from fm_spark.tables.contracts.popular import POPULAR_ITEMS
 from fm_spark.tables.contracts.publication import PUBLICATIONS
 
-# the tables that a run hands to readers; CHECKPOINTS is not one of them
+# the tables that a run hands to readers; CHECKPOINTS and LOCKS are none of them
 ALL: tuple[Contract, ...] = (
     EVENTS, VOCABULARY, ITEMS, USERS, DATA_QUALITY, FM_PARAMETERS, FM_MODEL, TRAINING_HISTORY, EVALUATION, TOP_N,
     ITEM_CLUSTERS, CLUSTER_PROFILES, CLUSTER_CHANGES, USER_CLUSTERS, USER_CLUSTER_PROFILES,
@@ -41,6 +42,7 @@ __all__ = [
     "ITEMS",
     "ITEM_AUDIENCE",
     "ITEM_CLUSTERS",
+    "LOCKS",
     "MODEL_VERSION",
     "POPULAR_ITEMS",
     "PUBLICATIONS",
