@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 
 from pyspark.sql import functions as F
 
 from fm_spark.config import Config
 from fm_spark.errors import TableError
-from fm_spark.tables.contracts import EVENTS, FM_MODEL
+from fm_spark.parallel import side_by_side
+from fm_spark.tables.contracts import EVENTS, FM_MODEL, ITEMS, Contract
 from fm_spark.tables.store import TableStore
 
 PUBLISH, EVALUATION = "publish", "evaluation"
@@ -58,6 +61,26 @@ def events_run_id(store: TableStore, config: Config) -> str:
     if row is None:
         raise TableError(f"{store.path(EVENTS)} is empty; run ./spark-submit.sh events first")
     return str(row["run_id"])
+
+
+def check_one_run(store: TableStore, versions: Mapping[str, int]) -> None:
+    """Makes sure that one run of the job events wrote both the events and the items.
+
+    Raises:
+        TableError: it broke off between the two.
+    """
+    found = side_by_side({c.name: partial(_first_run, store, c, versions[c.name]) for c in (EVENTS, ITEMS)})
+    events, items = found[EVENTS.name], found[ITEMS.name]
+    if events and items and events != items:
+        raise TableError(
+            f"the events are of run {events} and the items of run {items}: a run of events broke off between the two; "
+            "give it again: ./spark-submit.sh events --run-id RUN"
+        )
+
+
+def _first_run(store: TableStore, contract: Contract, version: int) -> str | None:
+    row = store.read(contract, version).select("run_id").first()
+    return None if row is None else str(row["run_id"])
 
 
 def model_run_id(store: TableStore, config: Config) -> str:

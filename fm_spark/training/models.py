@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pyspark.sql import functions as F
 
 from fm_spark import __version__
 from fm_spark.config import Config
@@ -93,7 +94,23 @@ def save_models(
     # the version that holds the fields of the machine, which were added above
     versions = {**input_versions, VOCABULARY.name: store.version(VOCABULARY)}
     described = [_model_row(config, run_id, model, versions) for model in models]
+    _keep_times(described, store, run_id)
     store.write(pd.DataFrame(described, columns=FM_MODEL.column_names), FM_MODEL, run_id)
+
+
+def _keep_times(described: list[dict[str, object]], store: TableStore, run_id: str) -> None:
+    """Gives a model that the run saves again, made in the same way, the time at which it was first saved.
+
+    So a run that is repeated leaves the same rows, and its model does not become the newest one.
+    """
+    if not store.exists(FM_MODEL):
+        return
+    made = ("model_version", "epochs", "hyperparameters", "metrics", "library_versions", "config")
+    rows = store.read(FM_MODEL).where(F.col("run_id") == F.lit(run_id))
+    for row in rows.select(*made, F.unix_micros("created_at").alias("micros")).collect():
+        for model in described:
+            if all(model[name] == row[name] for name in made):
+                model["created_at"] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=row["micros"])
 
 
 def _tables(model: TrainedModel, catalogue: Catalogue, side: Side) -> list[_Table]:
@@ -193,9 +210,9 @@ def _rows(model: TrainedModel, tables: list[_Table], features: dict[str, dict[st
     )
 
 
-def _model_row(config: Config, run_id: str, model: TrainedModel, input_versions: dict[str, int]) -> tuple[object, ...]:
+def _model_row(config: Config, run_id: str, model: TrainedModel, input_versions: dict[str, int]) -> dict[str, object]:
     fit = model.fit
-    values = {
+    return {
         "model_version": model.model_version,
         "run_id": run_id,
         "created_at": datetime.now(UTC),
@@ -216,7 +233,6 @@ def _model_row(config: Config, run_id: str, model: TrainedModel, input_versions:
         "library_versions": library_versions(),
         "config": config.to_json(),
     }
-    return tuple(values[name] for name in FM_MODEL.column_names)
 
 
 def _rating_range(config: Config, model: TrainedModel) -> dict[str, str]:

@@ -16,7 +16,7 @@ from fm_spark.errors import InputError
 from fm_spark.events.catalogue import Catalogue, load_catalogue
 from fm_spark.events.vocabulary import UNSEEN
 from fm_spark.tables.contracts import EVENTS, ITEMS, VOCABULARY
-from fm_spark.tables.runs import events_run_id
+from fm_spark.tables.runs import check_one_run, events_run_id
 from fm_spark.tables.store import TableStore
 from fm_spark.training.capacity import check_training
 from fm_spark.training.context import ContextInput, context_input
@@ -70,6 +70,7 @@ def read_run(store: TableStore, config: Config) -> RunData:
     if old is not None:
         config = replace(config, train=warm_settings(config.train, old))
     versions = {contract.name: store.version(contract) for contract in (EVENTS, ITEMS, VOCABULARY)}
+    check_one_run(store, versions)
     events = store.read(EVENTS, versions[EVENTS.name])
     catalogue = load_catalogue(store.read(ITEMS, versions[ITEMS.name]))
     size = data_size(events)

@@ -15,7 +15,7 @@ from fm_spark.config import Config
 from fm_spark.errors import TableError
 from fm_spark.tables import contracts as C
 from fm_spark.tables.publications import publish, published
-from fm_spark.tables.runs import EVALUATION, PUBLISH, events_run_id, latest_model, model_run_id
+from fm_spark.tables.runs import EVALUATION, PUBLISH, check_one_run, events_run_id, latest_model, model_run_id
 from fm_spark.tables.store import TableStore
 from jobs import publish as job
 
@@ -134,3 +134,12 @@ def test_the_newest_model_of_a_purpose(store: TableStore) -> None:
     assert model.hyperparameters == {"k": "3", "learning_rate": "0.1"}
     with pytest.raises(TableError, match=r"no model yet of run r9 .*train --run-id r9 first"):
         latest_model(store, PUBLISH, "r9")
+
+
+def test_events_and_items_of_two_runs_are_not_trained_on(store: TableStore) -> None:
+    copy_run(store, ("events",))
+    versions = {"events": 0, "items": 0}
+    check_one_run(store, versions)
+    versions["items"] = store.write(frame(store.spark, C.ITEMS, all_rows("r2")["items"]), C.ITEMS, "r2")
+    with pytest.raises(TableError, match=r"the events are of run r1 and the items of run r2.*spark-submit.sh events"):
+        check_one_run(store, versions)
