@@ -24,7 +24,7 @@ from fm_spark.environment import (
     delta_settings,
 )
 from fm_spark.errors import ConfigError, EnvironmentProblem, FmSparkError
-from fm_spark.options import add_job_arguments, overrides
+from fm_spark.options import JOB_OPTIONS, add_job_arguments, overrides
 from fm_spark.secrecy import masked, masked_setting
 from fm_spark.supervise import supervise
 
@@ -42,6 +42,8 @@ JOBS = {
     "similar": "write the nearest items of every item",
     "audience": "write the best users for asked-for items and segments",
     "publish": "write the row that names the tables of this run which belong together",
+    "rollback": "publish an earlier run again: --to RUN_ID",
+    "history": "show the published runs, how good they are and what changed between them",
     "plan": "predict bytes, memory and seconds of train, and recommend Spark settings",
 }
 
@@ -239,6 +241,9 @@ def _job_arguments(arguments: argparse.Namespace) -> list[str]:
         words += ["--set", setting]
     if arguments.run_id is not None:
         words += ["--run-id", arguments.run_id]
+    for option in JOB_OPTIONS:
+        value = getattr(arguments, option.name)
+        words += [option.flag, value] if value is not None else []
     return words + (["--verbose"] if arguments.verbose else [])
 
 
@@ -251,6 +256,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments = _parser().parse_args(argv)
     if arguments.job not in JOBS:
         raise ConfigError(_unknown_job(arguments.job))
+    for option in JOB_OPTIONS:
+        if getattr(arguments, option.name) is not None and arguments.job != option.job:
+            raise ConfigError(f"{option.flag} is an option of {option.job}, not of {arguments.job}; leave it out")
     return arguments
 
 

@@ -31,7 +31,7 @@ def run(spark: SparkSession, config: Config) -> PublishResult:
     store = TableStore(spark, config.tables.root)
     run_id = model_run_id(store, config)
     model = latest_model(store, PUBLISH, run_id)
-    made = publish(store, run_id, model.model_version)
+    made = publish(store, run_id, model.model_version, config.publish)
     number = made.row.publication
     log.info("published run %s with model %s as publication %d", run_id, model.model_version, number)
     if not made.latest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -43,11 +44,21 @@ class Pinned:
         there = [c for c in ALL if c.name in self.publication.tables and c is not PUBLICATIONS]
         return [TableFacts(c.name, self._rows(c), self.publication.tables[c.name], self.store.path(c)) for c in there]
 
+    def known_rows(self, contracts: Iterable[Contract]) -> dict[str, int]:
+        """Rows by table name, of those tables where the log says so."""
+        there = [contract for contract in contracts if contract.name in self.publication.tables]
+        found = {contract.name: self._logged_rows(contract) for contract in there}
+        return {name: rows for name, rows in found.items() if rows is not None}
+
     def _rows(self, contract: Contract) -> int:
         """Rows of the run, from the log of the commit where it says so: counting takes Spark jobs."""
+        logged = self._logged_rows(contract)
+        return self.read(contract).count() if logged is None else logged
+
+    def _logged_rows(self, contract: Contract) -> int | None:
         commit = self.store.commit(contract, self.publication.tables[contract.name])
         if commit is not None and commit.rows is not None:
             whole = contract.mode == "replace"
             if whole or (contract.mode == "by_run" and commit.run_id == self.publication.run_id):
                 return commit.rows
-        return self.read(contract).count()
+        return None

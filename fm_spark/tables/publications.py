@@ -7,14 +7,18 @@ publication by itself; a rollback, which adds a row, is what makes it so.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pandas as pd
 from pyspark.sql import functions as F
 
-from fm_spark.errors import TableError
+from fm_spark.config import PublishConfig
+from fm_spark.errors import GateError, TableError
+from fm_spark.parallel import side_by_side
 from fm_spark.tables.contracts import (
     ALL,
     EVALUATION,
@@ -24,8 +28,11 @@ from fm_spark.tables.contracts import (
     TOP_N,
     Contract,
 )
+from fm_spark.tables.gates import failures, metric_gates, rows_gate, user_gate
 from fm_spark.tables.published import Gate, Publication, newest
 from fm_spark.tables.store import WRITTEN_BY, TableStore
+
+log = logging.getLogger("fm_spark.publish")
 
 
 @dataclass(frozen=True)
@@ -37,32 +44,25 @@ class Published:
     version: int
 
 
-def publish(store: TableStore, run_id: str, model_version: str) -> Published:
+def publish(store: TableStore, run_id: str, model_version: str, gates: PublishConfig | None = None) -> Published:
     """Names the versions of the run's tables in one row of ``publications``.
 
     A table that the lists were made from counts at the version that ``recommend`` read, another that the model was
     trained on at the version that training read; any other at the newest version that the run committed. Nothing is
     written when the run's row says so already.
 
+    Args:
+        gates: what the run has to fulfil; None asks for nothing.
+
     Raises:
         TableError: the run has no lists, clusters or metrics yet; the message names the job to run.
+        GateError: the run fails a gate, and ``publish.on_failed_gate`` is ``refuse``.
     """
-    metrics = _metrics(store, run_id)
-    found = {
-        EVALUATION: bool(metrics),
-        TOP_N: _has_rows(store, TOP_N, run_id, model_version),
-        ITEM_CLUSTERS: _has_rows(store, ITEM_CLUSTERS, run_id, model_version),
-    }
-    for contract, there in found.items():
-        if not there:
-            raise TableError(
-                f"run {run_id} cannot be published: {contract.name} has no rows of it and its model {model_version}; "
-                f"run ./spark-submit.sh {WRITTEN_BY[contract.name]} --run-id {run_id} first"
-            )
+    metrics = _complete(store, run_id, model_version)
+    there = publications(store)
+    own = newest(there, run_id)
+    number = own.publication if own else _next_number(there)
     inputs = _input_versions(store, run_id, model_version)
-    there_already = publications(store)
-    own = newest(there_already, run_id)
-    number = own.publication if own else _next_number(there_already)
     made = Publication(
         publication=number,
         run_id=run_id,
@@ -70,12 +70,13 @@ def publish(store: TableStore, run_id: str, model_version: str) -> Published:
         published_at=own.published_at if own else datetime.now(UTC),
         tables=_versions(store, run_id, inputs),
         metrics=metrics,
-        gates=[],
         input_versions=inputs,
         rolled_back_from=own.rolled_back_from if own else None,
     )
-    version = store.version(PUBLICATIONS) if made == own else _write(store, made)
-    return Published(made, all(one.publication <= number for one in there_already), version)
+    if gates is not None:
+        made = replace(made, gates=_passed(store, gates, made, there))
+    version = store.version(PUBLICATIONS) if made == own else write_publication(store, made)
+    return Published(made, all(one.publication <= number for one in there), version)
 
 
 def publications(store: TableStore) -> list[Publication]:
@@ -107,9 +108,60 @@ def _publication(values: dict[str, object]) -> Publication:
     return Publication(**{**values, "published_at": at, "gates": [Gate(**gate) for gate in gates]})  # type: ignore[arg-type]
 
 
-def _write(store: TableStore, made: Publication) -> int:
+def write_publication(store: TableStore, made: Publication) -> int:
+    """Commits the row, the one commit that readers notice; returns the Delta version of ``publications``.
+
+    Raises:
+        LockError: another job has taken the lock of the tables meanwhile.
+    """
+    store.confirm_lock()
     frame = pd.DataFrame([asdict(made)], columns=[f.name for f in fields(Publication)])
     return store.write(frame, PUBLICATIONS, made.run_id, only=f"publication = {made.publication}")
+
+
+def _complete(store: TableStore, run_id: str, model_version: str) -> dict[str, float]:
+    """The metrics of a run that has everything that readers want.
+
+    Raises:
+        TableError: it has not.
+    """
+    found: dict[str, Any] = side_by_side(
+        {
+            EVALUATION.name: lambda: _metrics(store, run_id),
+            TOP_N.name: lambda: _has_rows(store, TOP_N, run_id, model_version),
+            ITEM_CLUSTERS.name: lambda: _has_rows(store, ITEM_CLUSTERS, run_id, model_version),
+        }
+    )
+    for name, there in found.items():
+        if not there:
+            raise TableError(
+                f"run {run_id} cannot be published: {name} has no rows of it and its model {model_version}; "
+                f"run ./spark-submit.sh {WRITTEN_BY[name]} --run-id {run_id} first"
+            )
+    metrics: dict[str, float] = found[EVALUATION.name]
+    return metrics
+
+
+def _passed(store: TableStore, gates: PublishConfig, made: Publication, there: Sequence[Publication]) -> list[Gate]:
+    """The results of the gates, when they let the run pass."""
+    before = newest(one for one in there if one.run_id != made.run_id and one.publication < made.publication)
+    found = [
+        *metric_gates(gates, made.metrics, before),
+        *user_gate(store, gates, made.run_id, made.tables),
+        *rows_gate(store, made.run_id, made.tables),
+    ]
+    failed = failures(found)
+    if failed and gates.on_failed_gate == "refuse":
+        latest = newest(there)
+        stays = f"readers stay with run {latest.run_id}" if latest else "nothing is published yet"
+        raise GateError(
+            f"run {made.run_id} is not published, it fails the gates of [publish]: {failed}; {stays}. Look at the "
+            "table evaluation and at the input of the run; change a gate with --set publish.KEY=VALUE, or publish it "
+            f"all the same: ./spark-submit.sh publish --run-id {made.run_id} --set publish.on_failed_gate=warn"
+        )
+    if failed:
+        log.warning("run %s fails the gates of [publish] and is published all the same: %s", made.run_id, failed)
+    return found
 
 
 def _next_number(there: Sequence[Publication]) -> int:

@@ -14,7 +14,7 @@ _OF_ALL_MODELS = {EVALUATION.name, FM_MODEL.name, TRAINING_HISTORY.name}
 
 @dataclass(frozen=True)
 class Gate:
-    """What was asked of a run before it was published: ``value`` beside the ``limit`` that it had to keep."""
+    """What was asked of a run before it was published: passed when ``value`` >= ``limit``."""
 
     gate: str
     value: float

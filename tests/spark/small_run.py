@@ -76,7 +76,9 @@ def write_run(store: TableStore, run_id: str, jobs: tuple[str, ...] = tuple(JOB_
         for contract in JOB_TABLES[job]:
             if contract is C.FM_MODEL:
                 for model in rows[C.FM_MODEL.name]:
-                    model["input_versions"] = {name: versions[name] for name in ("events", "items", "vocabulary")}
+                    model["input_versions"] = {
+                        name: versions.get(name, 0) for name in ("events", "items", "vocabulary")
+                    }
             made = frame(store.spark, contract, rows[contract.name])
             versions[contract.name] = store.write(made, contract, run_id)
     return versions

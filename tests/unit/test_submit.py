@@ -155,3 +155,11 @@ def test_help_lists_every_job_with_one_line(capsys: pytest.CaptureFixture[str]) 
     lines = capsys.readouterr().out.splitlines()
     for job, text in JOBS.items():
         assert any(line.split() == [job, *text.split()] for line in lines)
+
+
+def test_an_option_of_one_job_is_passed_on_and_refused_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollback", "--to", "r1", "--dry-run"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("jobs/rollback.py --to r1")
+    for words in (["train", "--to", "r1"], ["rollback", "--to", ""]):
+        assert main([*words, "--dry-run"]) == 2
+    assert "--to is an option of rollback, not of train" in capsys.readouterr().err

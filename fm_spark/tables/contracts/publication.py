@@ -17,7 +17,7 @@ PUBLICATIONS = Contract(
         Column(
             "gates",
             "array<struct<gate:string,value:double,limit:double,passed:boolean>>",
-            "what was asked of the run before it was published; empty when nothing was",
+            "what was asked of the run before it was published; passed = value >= limit; empty when nothing was",
         ),
         Column("input_versions", "map<string,bigint>", "Delta version of every table that training read"),
         Column(
