@@ -74,7 +74,7 @@ def run_job(job: str, run: Callable[[SparkSession, Config], object], arguments: 
 def job_parser(job: str) -> argparse.ArgumentParser:
     """The parser of a job's own arguments: ``--config --set --run-id --verbose``."""
     parser = argparse.ArgumentParser(prog=job, allow_abbrev=False)
-    add_job_arguments(parser)
+    add_job_arguments(parser, job)
     return parser
 
 

@@ -193,6 +193,18 @@ class ReportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaintainConfig:
+    """What maintenance keeps; what it may remove follows from that."""
+
+    keep_publications: int = _limits(least=1)
+    keep_runs: int = _limits(least=0)
+    keep_hours: float = _limits(least=0.0, most=168.0)
+    log_days: int = _limits(least=1)
+    small_files: int = _limits(least=2)
+    dry_run: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanConfig:
     """What the planner counts with instead of the tables and the session; 0 takes theirs."""
 
@@ -221,6 +233,7 @@ class Config:
     audience: AudienceConfig
     report: ReportConfig
     plan: PlanConfig
+    maintain: MaintainConfig
 
     def to_json(self) -> str:
         """The effective configuration as JSON with sorted keys, ``${ENV:...}`` as written; stored with every model."""

@@ -24,7 +24,7 @@ from fm_spark.environment import (
     delta_settings,
 )
 from fm_spark.errors import ConfigError, EnvironmentProblem, FmSparkError
-from fm_spark.options import add_job_arguments, overrides
+from fm_spark.options import DRY_RUN_JOBS, JOB_OPTIONS, add_job_arguments, overrides
 from fm_spark.secrecy import masked, masked_setting
 from fm_spark.supervise import supervise
 
@@ -42,6 +42,7 @@ JOBS = {
     "similar": "write the nearest items of every item",
     "audience": "write the best users for asked-for items and segments",
     "publish": "write the row that names the tables of this run which belong together",
+    "maintain": "remove what the last publications do not need, join small files; --dry-run tells",
     "plan": "predict bytes, memory and seconds of train, and recommend Spark settings",
 }
 
@@ -77,7 +78,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     check_pair()
     config = load_config(arguments.config, overrides(arguments))  # a typo is found before a JVM is started
     submission = build(arguments, config, os.environ)
-    if arguments.dry_run:
+    if arguments.dry_run and arguments.job not in DRY_RUN_JOBS:
         print(submission.shell())
         return 0
     check_java()
@@ -239,6 +240,12 @@ def _job_arguments(arguments: argparse.Namespace) -> list[str]:
         words += ["--set", setting]
     if arguments.run_id is not None:
         words += ["--run-id", arguments.run_id]
+    for option in JOB_OPTIONS:
+        value = getattr(arguments, option.name)
+        for text in [value] if isinstance(value, str) else value or ():
+            words += [option.flag, text]
+    if arguments.dry_run and arguments.job in DRY_RUN_JOBS:
+        words.append("--dry-run")
     return words + (["--verbose"] if arguments.verbose else [])
 
 
@@ -251,6 +258,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments = _parser().parse_args(argv)
     if arguments.job not in JOBS:
         raise ConfigError(_unknown_job(arguments.job))
+    for option in JOB_OPTIONS:
+        if getattr(arguments, option.name) is not None and arguments.job != option.job:
+            raise ConfigError(f"{option.flag} is an option of {option.job}, not of {arguments.job}; leave it out")
     return arguments
 
 
@@ -267,7 +277,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("job", metavar="JOB", help="which job, see below")
     add_job_arguments(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print the spark-submit command and start nothing")
     parser.add_argument("--master", metavar="M", help="where Spark runs (default: SPARK_MASTER, else local[*])")
     parser.add_argument("--conf", metavar="K=V", action="append", default=[], help="a Spark setting; may be repeated")
     return parser

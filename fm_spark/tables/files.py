@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from py4j.protocol import Py4JJavaError
@@ -14,6 +14,14 @@ from pyspark.sql import SparkSession
 from fm_spark.errors import TableError
 
 _LOCAL = re.compile(r"^file:/*(?=/)")
+
+
+class File(NamedTuple):
+    """A file: its URI, its size in bytes, when it was last changed, in milliseconds since 1970 UTC."""
+
+    uri: str
+    size: int
+    modified: int
 
 
 class Folder:
@@ -67,6 +75,16 @@ class Folder:
             return str(context._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
         finally:
             stream.close()
+
+    def files(self) -> list[File]:
+        """Every file in the folder and in the folders below; checksums that the file system keeps are no files."""
+        found, listed = [], self._call(lambda system, path: system.listFiles(path, True))
+        while listed.hasNext():
+            status = listed.next()
+            found.append(
+                File(str(status.getPath().toString()), int(status.getLen()), int(status.getModificationTime()))
+            )
+        return found
 
     def remove(self) -> None:
         """Deletes the folder with all that is in it; nothing happens when there is none."""

@@ -74,7 +74,7 @@ def publish(store: TableStore, run_id: str, model_version: str) -> Published:
         input_versions=inputs,
         rolled_back_from=own.rolled_back_from if own else None,
     )
-    version = store.version(PUBLICATIONS) if made == own else _write(store, made)
+    version = store.version(PUBLICATIONS) if made == own else write_publication(store, made)
     return Published(made, all(one.publication <= number for one in there_already), version)
 
 
@@ -107,7 +107,8 @@ def _publication(values: dict[str, object]) -> Publication:
     return Publication(**{**values, "published_at": at, "gates": [Gate(**gate) for gate in gates]})  # type: ignore[arg-type]
 
 
-def _write(store: TableStore, made: Publication) -> int:
+def write_publication(store: TableStore, made: Publication) -> int:
+    """Commits the row, the one commit that readers notice; returns the Delta version of ``publications``."""
     frame = pd.DataFrame([asdict(made)], columns=[f.name for f in fields(Publication)])
     return store.write(frame, PUBLICATIONS, made.run_id, only=f"publication = {made.publication}")
 

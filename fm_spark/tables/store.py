@@ -17,10 +17,11 @@ from pyspark.sql import types as T
 from fm_spark import __version__
 from fm_spark.errors import TableError
 from fm_spark.tables.checks import check_rows
-from fm_spark.tables.commits import Commit, commits_newest_first, newest_version, read_commit
+from fm_spark.tables.commits import Commit, commits_newest_first, newest_version, read_commit, version_of_run
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.driver_rows import check_frame, spark_rows
 from fm_spark.tables.files import Folder
+from fm_spark.tables.readable import check_readable
 from fm_spark.tables.settings import LARGE_FILES, settings
 from fm_spark.tables.shape import kept_rows, laid_out, shape_rows
 
@@ -121,12 +122,13 @@ class TableStore:
     def version_of_run(self, contract: Contract, run_id: str) -> int | None:
         """The newest Delta version that the run committed; None when it committed none.
 
+        When a person was forgotten since, the version without that person: it says the same of the run otherwise.
+
         Raises:
             TableError: the table is missing or not ours.
         """
         self._require(contract)
-        own = (commit.version for commit in commits_newest_first(self._log(contract)) if commit.run_id == run_id)
-        return next(own, None)
+        return version_of_run(commits_newest_first(self._log(contract)), run_id, contract.mode == "replace")
 
     def commit(self, contract: Contract, version: int) -> Commit | None:
         """What the log says of a version; None when the log no longer goes back so far.
@@ -145,12 +147,15 @@ class TableStore:
 
         Raises:
             TableError: the table is missing (the message names the job to run first), is not ours, or has no
-                such version.
+                such version, or maintenance has removed it.
         """
         self._require(contract)
         reader = self.spark.read.format("delta")
         try:
             if version is not None:
+                if version < newest_version(self._log(contract)):
+                    properties = {row["key"]: row["value"] for row in self._show_properties(contract)}
+                    check_readable(properties, contract.name, version)
                 reader = reader.option("versionAsOf", version)
             wanted = columns or contract.column_names
             return reader.load(self._uri(contract)).select(*[f"`{name}`" for name in wanted])
@@ -217,6 +222,19 @@ class TableStore:
                 self._commit(laid_out(kept, contract, size), contract, note, where, exists)
         _OURS.add(self._uri(contract))
         return self.version(contract)
+
+    def uri(self, contract: Contract) -> str:
+        """Where the table lies, with the scheme of its file system."""
+        return self._uri(contract)
+
+    def commits(self, contract: Contract) -> Iterator[Commit]:
+        """What the log says of the versions, newest first, as far as it goes back.
+
+        Raises:
+            TableError: the table is missing or not ours.
+        """
+        self._require(contract)
+        return commits_newest_first(self._log(contract))
 
     def remove_run(self, contract: Contract, run_id: str) -> None:
         """Deletes the rows of a run, in one commit.
