@@ -184,6 +184,27 @@ class AudienceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """The pairs of users and items that ``score`` answers, and what ``rerank`` shares with it."""
+
+    input: str
+    output: str
+    user_column: str
+    item_column: str
+    model: str
+    answer: str = _limits(choices=("score", "class"))
+    neighbours: int = _limits(least=1, most=1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankConfig:
+    """The candidates that ``rerank`` puts in order."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportConfig:
     """What the summary at the end of a run shows."""
 
@@ -231,6 +252,8 @@ class Config:
     popular: PopularConfig
     similar: SimilarConfig
     audience: AudienceConfig
+    score: ScoreConfig
+    rerank: RerankConfig
     report: ReportConfig
     plan: PlanConfig
     maintain: MaintainConfig

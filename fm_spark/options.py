@@ -26,7 +26,9 @@ class JobOption:
         return self.flag.removeprefix("--").replace("-", "_")
 
 
-JOB_OPTIONS: tuple[JobOption, ...] = ()
+JOB_OPTIONS: tuple[JobOption, ...] = (
+    JobOption("score", "--as", "WHAT", "score.answer", "what a pair gets, score or class"),
+)
 DRY_RUN_JOBS = ("maintain",)
 """Jobs that tell themselves what they would do; of any other job a dry run is the command that would start it."""
 

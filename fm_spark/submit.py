@@ -41,6 +41,8 @@ JOBS = {
     "popular": "write the lists of what is popular, overall and per genre",
     "similar": "write the nearest items of every item",
     "audience": "write the best users for asked-for items and segments",
+    "score": "answer the pairs of users and items in a file or table",
+    "rerank": "put the candidates of every user in a file or table in order",
     "publish": "write the row that names the tables of this run which belong together",
     "maintain": "remove what the last publications do not need, join small files; --dry-run tells",
     "plan": "predict bytes, memory and seconds of train, and recommend Spark settings",
@@ -268,8 +270,8 @@ def _parser() -> argparse.ArgumentParser:
     width = max(map(len, JOBS))
     parser = _Parser(
         prog="./spark-submit.sh",
-        usage="./spark-submit.sh JOB [--config FILE] [--set KEY=VALUE]... [--run-id ID] [--dry-run]\n"
-        "                         [--master M] [--conf K=V]... [--verbose]",
+        usage="./spark-submit.sh JOB [--config FILE] [--set KEY=VALUE]... [--run-id ID] [--as WHAT]\n"
+        "                         [--dry-run] [--master M] [--conf K=V]... [--verbose]",
         description="Runs a job of fm_spark with spark-submit.",
         epilog="jobs:\n" + "\n".join(f"  {job:<{width}}  {text}" for job, text in JOBS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,

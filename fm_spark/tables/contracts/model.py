@@ -103,12 +103,18 @@ EVALUATION = Contract(
     (
         RUN_ID,
         MODEL_VERSION,
-        Column("ranker", "string", "fm or popularity; for predictions fm, user_item_mean, global_mean or constant"),
+        Column(
+            "ranker",
+            "string",
+            "fm or popularity; for predictions fm, user_item_mean, global_mean or constant; for star classes "
+            "knn_class, majority_class and, with loss squared, fm",
+        ),
         Column(
             "metric",
             "string",
             "ndcg_at_10, recall_at_20, precision_at_10, map_at_10, mrr, hit_rate_at_10, coverage_at_10; of predictions "
-            "rmse, mae (loss squared), log_loss, auc, calibration_error (logistic), predicted_events (their number)",
+            "rmse, mae (loss squared), log_loss, auc, calibration_error (logistic), predicted_events (their "
+            "number); of star classes, when there are ratings, accuracy and macro_f1",
         ),
         Column("value", "double", "mean over users (coverage: share of the catalogue); of predictions over events"),
         Column("split", "string", "how the test part was cut: user_time, global_time or random"),
