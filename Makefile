@@ -1,7 +1,7 @@
 # Everything a person types; scripts/setup.sh does the set-up, once for each state of the lock file.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup run test test-pair test-matrix lint types contracts format lock clean
+.PHONY: help setup run test test-pair test-matrix lint types contracts docs format lock clean
 
 READY := .venv/.ready
 VENV_PYTHON := .venv/bin/python
@@ -46,6 +46,9 @@ contracts: $(READY) ## check which module may import which (import-linter)
 format: $(READY) ## format the code and repair what ruff can
 	@$(VENV_PYTHON) -m ruff check --fix .
 	@$(VENV_PYTHON) -m ruff format .
+
+docs: $(READY) ## write docs/tables.md from the contracts of the tables
+	@$(VENV_PYTHON) -m fm_spark.tables.document docs/tables.md
 
 COMPILE := $(VENV_PYTHON) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet

@@ -17,8 +17,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from fm_spark.errors import ConfigError, TableError
+from fm_spark.tables.evolution import CONTRACT_PROPERTY
 from fm_spark.tables.files import Folder
-from fm_spark.tables.store import CONTRACT_PROPERTY
 
 PLACE = "_place"
 """The column that says where a row came from; never written."""
