@@ -226,6 +226,14 @@ class MaintainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForgetConfig:
+    """Who is to be forgotten."""
+
+    users: list[str]
+    dry_run: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanConfig:
     """What the planner counts with instead of the tables and the session; 0 takes theirs."""
 
@@ -257,6 +265,7 @@ class Config:
     report: ReportConfig
     plan: PlanConfig
     maintain: MaintainConfig
+    forget: ForgetConfig
 
     def to_json(self) -> str:
         """The effective configuration as JSON with sorted keys, ``${ENV:...}`` as written; stored with every model."""

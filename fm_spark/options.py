@@ -26,10 +26,11 @@ class JobOption:
         return self.flag.removeprefix("--").replace("-", "_")
 
 
-JOB_OPTIONS: tuple[JobOption, ...] = (
+JOB_OPTIONS = (
+    JobOption("forget", "--user", "ID", "forget.users", "a person to forget, as in the input", repeated=True),
     JobOption("score", "--as", "WHAT", "score.answer", "what a pair gets, score or class"),
 )
-DRY_RUN_JOBS = ("maintain",)
+DRY_RUN_JOBS = ("maintain", "forget")
 """Jobs that tell themselves what they would do; of any other job a dry run is the command that would start it."""
 
 
@@ -56,8 +57,8 @@ def add_job_arguments(parser: argparse.ArgumentParser, job: str = "") -> None:
         parser.add_argument(
             "--dry-run",
             action="store_true",
-            help="print the spark-submit command and start nothing; maintain starts, prints what would go and "
-            "changes nothing",
+            help="print the spark-submit command and start nothing; maintain and forget start, print what would go and "
+            "change nothing",
         )
     if job:
         parser.set_defaults(job=job)

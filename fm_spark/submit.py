@@ -45,6 +45,7 @@ JOBS = {
     "rerank": "put the candidates of every user in a file or table in order",
     "publish": "write the row that names the tables of this run which belong together",
     "maintain": "remove what the last publications do not need, join small files; --dry-run tells",
+    "forget": "take a person out of every table: --user ID; --dry-run tells",
     "plan": "predict bytes, memory and seconds of train, and recommend Spark settings",
 }
 

@@ -1,4 +1,4 @@
-"""What maintenance did, or would do, for the terminal and for logs."""
+"""What maintenance and forgetting did, or would do, for the terminal and for logs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from fm_spark.tables.forgetting import Forgotten, Removed
 from fm_spark.tables.maintenance import TablePlan
 
 _LOG_WIDTH = 120
@@ -29,6 +30,36 @@ def print_maintenance(plans: Sequence[TablePlan], dry_run: bool, stream: IO[str]
     _print("Maintenance", header, rows, [last, *([_NOTHING_CHANGED] if dry_run else [])], stream)
 
 
+def print_forgotten(told: Forgotten, dry_run: bool, stream: IO[str] | None = None) -> None:
+    """Prints a line a table, what still holds the persons, and how to be rid of it, to ``stream`` (default stdout)."""
+    rows = [_forgotten_row(one) for one in told.removed]
+    lines = []
+    if told.reports:
+        lines.append(
+            f"Reports that show one of them {'(would be) ' if dry_run else ''}deleted: {', '.join(told.reports)}"
+        )
+    if dry_run:
+        lines.append(_NOTHING_CHANGED)
+    else:
+        if told.publication is not None:
+            lines.append(
+                f"Run {told.publication.run_id} is published again, as publication {told.publication.publication}."
+            )
+        for name in told.stale:
+            lines.append(
+                f"{name} of that publication stays at version {told.publication and told.publication.tables[name]}, "
+                "which holds them: a newer run has replaced its rows; publish that run."
+            )
+        lines.append(
+            "Files of older versions, the change feed's too, hold them until maintenance removes these. At once, with "
+            "all earlier publications: ./spark-submit.sh maintain --set maintain.keep_publications=1 "
+            "--set maintain.keep_hours=0"
+        )
+    lines.append("The input is yours: remove them there too, or the next events job brings them back.")
+    header = ("table", "rows", "version", "published versions that hold them")
+    _print("Forget", header, rows, lines, stream)
+
+
 def _maintenance_row(plan: TablePlan) -> tuple[str, ...]:
     stays = plan.stays
     readable = ", ".join([*map(str, stays.versions), f"{stays.complete_from} to {plan.version}"])
@@ -43,6 +74,10 @@ def _maintenance_row(plan: TablePlan) -> tuple[str, ...]:
         str(plan.small_files),
         readable,
     )
+
+
+def _forgotten_row(one: Removed) -> tuple[str, ...]:
+    return one.contract.name, f"{one.rows:,}", str(one.version), ", ".join(map(str, one.holding)) or "none"
 
 
 def _print(

@@ -1,4 +1,4 @@
-"""Maintenance without a JVM: options, which versions are left."""
+"""Maintenance and forgetting without a JVM: options, which tables hold persons, which versions are left."""
 
 from __future__ import annotations
 
@@ -10,28 +10,50 @@ from fm_spark.cli import job_parser
 from fm_spark.config import load_config
 from fm_spark.errors import TableError
 from fm_spark.options import DRY_RUN_JOBS, overrides
-from fm_spark.report.upkeep import print_maintenance
+from fm_spark.report.upkeep import print_forgotten, print_maintenance
 from fm_spark.submit import _job_arguments, _parse, main
 from fm_spark.tables import contracts as C
 from fm_spark.tables.commits import FORGET, Commit, file_name, version_of_run
 from fm_spark.tables.files import File
+from fm_spark.tables.forgetting import Forgotten, Removed, holds_persons
 from fm_spark.tables.maintenance import TablePlan
 from fm_spark.tables.readable import READABLE, check_readable, described
 from fm_spark.tables.retention import Retained, is_data
 
+# columns that speak of users and name nobody: counts, shares, lists of groups
+NAMES_NOBODY = {
+    "users", "users_without_truth", "liked_users", "user_share", "n_users",
+}  # fmt: skip
+
+
+def test_every_table_with_persons_is_known_to_forget() -> None:
+    for contract in (*C.ALL, C.CHECKPOINTS):
+        about_users = {name for name in contract.column_names if "user" in name} - NAMES_NOBODY
+        assert about_users <= {"user_id"}, (
+            f"{contract.name}: say in forgetting.py how a person is taken out of {about_users}"
+        )
+        assert holds_persons(contract) or "user_id" not in contract.column_names
+    held = {contract.name for contract in (*C.ALL, C.CHECKPOINTS) if holds_persons(contract)}
+    assert held >= {"events", "users", "top_n", "data_quality", "fm_parameters", "vocabulary", "checkpoints"}
+
 
 @pytest.mark.parametrize("job", DRY_RUN_JOBS)
-def test_a_dry_run_of_maintain_is_the_jobs_own(job: str) -> None:
-    arguments = _parse([job, "--dry-run"])
+def test_a_dry_run_of_maintain_and_forget_is_the_jobs_own(job: str) -> None:
+    words = [job, "--dry-run", *(["--user", "5", "--user", "o'neill"] if job == "forget" else [])]
+    arguments = _parse(words)
     config = load_config(None, overrides(arguments))
     assert getattr(config, job).dry_run
     told = job_parser(job).parse_args(_job_arguments(arguments))
     assert load_config(None, overrides(told)) == config
+    if job == "forget":
+        assert config.forget.users == ["5", "o'neill"]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["train", "--user", "5"], "--user is an option of forget, not of train"),
+        (["forget", "--user", ""], "--user is empty"),
         (["maintain", "--set", "maintain.keep_publications=0"], "at least 1"),
         (["maintain", "--set", "maintain.keep_hours=200"], "at most 168"),
     ],
@@ -80,4 +102,8 @@ def test_what_is_printed_names_numbers_and_cures() -> None:
     stays = Retained((3,), 7, (File("file:/x/part-0.parquet", 2_000_000, 0),), (), None)
     print_maintenance([TablePlan(C.TOP_N, 8, 12, 5_000_000, ("r1",), 0, stays)], True, stream)
     for text in ("top_n", "12", "2.0 MB would be removed", "1 old runs: r1", "3, 7 to 8", "Nothing was changed"):
+        assert text in stream.getvalue()
+    stream = io.StringIO()
+    print_forgotten(Forgotten((Removed(C.EVENTS, 7, 9, (3, 8)),), None, (), ("r1.html",)), False, stream)
+    for text in ("events", "7", "3, 8", "r1.html", "maintain.keep_publications=1"):
         assert text in stream.getvalue()
