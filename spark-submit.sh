@@ -10,7 +10,8 @@ while [[ -L "$script" ]]; do
 done
 project="$(cd -P "$(dirname "$script")" && pwd)"
 
-python="$project/.venv/bin/python"
+# tests run the same script with the environment of another pair of pyspark and delta-spark
+python="${FM_SPARK_PYTHON:-$project/.venv/bin/python}"
 if [[ ! -x "$python" ]]; then
     echo "spark-submit.sh: $project is not set up yet; run: make -C '$project' setup" >&2
     exit 2

@@ -16,7 +16,6 @@ import json
 import os
 import resource
 import shlex
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -42,14 +41,15 @@ from fm_spark.tables.store import TableStore
 
 _COLD = """
 import json, sys, time
-begin = time.perf_counter()
+now = lambda: (time.perf_counter(), time.process_time())
+times = [now()]
 import fm_spark.read
-loaded = time.perf_counter()
+times.append(now())
 run = fm_spark.read.open(sys.argv[1])
-opened = time.perf_counter()
+times.append(now())
 assert run.top_n(int(sys.argv[2])).num_rows == int(sys.argv[3])
-done = time.perf_counter()
-print(json.dumps([loaded - begin, opened - loaded, done - opened]))
+times.append(now())
+print(json.dumps(times))
 """
 
 
@@ -123,28 +123,37 @@ def _print_files(root: str) -> None:
 
 def _print_cold(root: str, a: argparse.Namespace) -> None:
     command = [sys.executable, "-c", _COLD, root]
-    parts, whole = [], []
+    found = []
     for user in np.random.default_rng(1).integers(0, a.users, 5):
-        begin = time.perf_counter()
         done = subprocess.run([*command, str(user), str(a.n)], capture_output=True, text=True, check=True)
-        whole.append(time.perf_counter() - begin)
-        parts.append(json.loads(done.stdout))
-    names = ("imports", "open", "first list")
-    for name, values in zip(names, zip(*parts, strict=True), strict=True):
-        print(f"{name:<36}{1e3 * statistics.median(values):>8.0f} ms")
-    print(f"{'cold: open and first list':<36}{1e3 * statistics.median(p[1] + p[2] for p in parts):>8.0f} ms")
-    print(f"{'cold: imports, open, first list':<36}{1e3 * statistics.median(map(sum, parts)):>8.0f} ms")
-    print(f"{'cold: the whole process':<36}{1e3 * statistics.median(whole):>8.0f} ms")
+        found.append(np.diff(json.loads(done.stdout), axis=0))
+    # [runs, parts, (wall clock, processor)]
+    parts = 1e3 * np.array(found)
+    print(f"{'':<36}{'ms':>8}{'processor ms':>14}")
+    for name, chosen in (
+        ("imports", [0]),
+        ("open", [1]),
+        ("first list", [2]),
+        ("cold: open, first list", [1, 2]),
+        ("cold: imports, open, first list", [0, 1, 2]),
+    ):
+        _print_line(name, np.median(parts[:, chosen].sum(axis=1), axis=0))
 
 
 def _print_warm(root: str, a: argparse.Namespace) -> None:
     run = fm_spark.read.open(root)
     run.top_n(0)
-    users = np.random.default_rng(2).integers(0, a.users, a.lookups)
-    seconds = sorted(_seconds(lambda user=int(user): run.top_n(user)) for user in users)  # type: ignore[misc]
-    middle, late = seconds[len(seconds) // 2], seconds[int(len(seconds) * 0.95)]
-    print(f"{'warm: one list, median':<36}{1e3 * middle:>8.1f} ms")
-    print(f"{'warm: one list, 95th percentile':<36}{1e3 * late:>8.1f} ms")
+    found = []
+    for user in np.random.default_rng(2).integers(0, a.users, a.lookups):
+        begin = time.perf_counter(), time.process_time()
+        run.top_n(int(user))
+        found.append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
+    _print_line("warm: one list, median", 1e3 * np.median(found, axis=0))
+    _print_line("warm: one list, 95th percentile", 1e3 * np.quantile(found, 0.95, axis=0))
+
+
+def _print_line(name: str, milliseconds: np.ndarray) -> None:
+    print(f"{name:<36}{milliseconds[0]:>8.1f}{milliseconds[1]:>14.1f}")
 
 
 def _print_changes(root: str) -> None:

@@ -28,7 +28,8 @@ from pyspark.ml.recommendation import ALS
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.finished_run import DECAYS, RUN, Shape, write_finished_run
+from benchmarks.finished_run import RUN, Shape, write_finished_run
+from benchmarks.list_memory import worker_mib
 from fm_spark.config import load_config
 from fm_spark.events.sequences import histories
 from fm_spark.named_lists import named_lists
@@ -81,7 +82,7 @@ def _ours(spark: SparkSession, a: argparse.Namespace) -> float:
     print(f"{result.users:,} users x {a.items:,} items, k = {a.k}, N = {a.n}: {sum(result.rows.values()):,} rows")
     print(f"recommend, written to Delta: {whole:.1f} s", flush=True)
     print(f"{len(sizes)} files of {min(sizes):.0f} to {max(sizes):.0f} MiB")
-    held, formula = worker_peak(spark.sparkContext), worker_mib(Shape(a.users, a.items, a.seen, a.k), a.n)
+    held, formula = worker_peak(spark.sparkContext), worker_mib(a.items, a.k, a.n)
     print(f"a Python worker held {held:,.0f} MiB at its peak; by the formula {formula:,.0f} MiB")
     return whole
 
@@ -114,13 +115,6 @@ def worker_peak(sc: SparkContext) -> float:
     """MiB that the largest Python worker has held."""
     sizes = sc.parallelize(range(8), 4).mapPartitions(lambda _: [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])
     return max(sizes.collect()) / 1024
-
-
-def worker_mib(shape: Shape, n: int) -> float:
-    """The formula of docs/lists.md."""
-    machine = 4 * shape.k * shape.items * (2 * len(DECAYS) + 1)
-    block = 2048 * n * 150 + 250_000 * 60
-    return 300 + (machine + 200 * shape.items + block) / 2**20
 
 
 def _als(spark: SparkSession, a: argparse.Namespace, ours: float) -> None:

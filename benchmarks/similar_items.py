@@ -61,7 +61,7 @@ def main() -> None:
         with similar_rows(spark, around, catalogue, config.similar) as rows:
             whole = rows.select("*", F.lit("r").alias("run_id"), F.lit("m").alias("model_version"))
             search = _seconds(lambda: rows.agg(F.count("*"), F.sum("score")).collect())
-            written = _seconds(lambda: store.write(whole, SIMILAR_ITEMS, "r"))
+            written = _seconds(lambda: store.write(whole, SIMILAR_ITEMS, "r", in_order=True))
         count = store.read(SIMILAR_ITEMS).count()
         spark.stop()
     print(f"{a.items:,} items, K = {a.n}, k = {a.k}, {a.cores} cores: {count:,} rows")

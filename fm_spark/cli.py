@@ -36,7 +36,7 @@ from fm_spark.tables.runs import started_run_id
 log = logging.getLogger("fm_spark")
 
 _BEGIN_A_RUN = ("events", "pipeline")
-_ONLY_READ = ("plan", "history")
+_ONLY_READ = ("plan", "history", "score", "rerank")
 
 
 def job_main(job: str, run: Callable[[SparkSession, Config], object], argv: Sequence[str] | None = None) -> NoReturn:
@@ -93,7 +93,7 @@ def _own_tables(spark: SparkSession, config: Config, job: str) -> contextlib.Abs
 def job_parser(job: str) -> argparse.ArgumentParser:
     """The parser of a job's own arguments: ``--config --set --run-id --verbose``."""
     parser = argparse.ArgumentParser(prog=job, allow_abbrev=False)
-    add_job_arguments(parser)
+    add_job_arguments(parser, job)
     return parser
 
 

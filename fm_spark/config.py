@@ -200,12 +200,53 @@ class PublishConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """The pairs of users and items that ``score`` answers, and what ``rerank`` shares with it."""
+
+    input: str
+    output: str
+    user_column: str
+    item_column: str
+    model: str
+    answer: str = _limits(choices=("score", "class"))
+    neighbours: int = _limits(least=1, most=1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankConfig:
+    """The candidates that ``rerank`` puts in order."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportConfig:
     """What the summary at the end of a run shows."""
 
     users: int = _limits(least=0)
     clusters: int = _limits(least=0)
     similar: int = _limits(least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaintainConfig:
+    """What maintenance keeps; what it may remove follows from that."""
+
+    keep_publications: int = _limits(least=1)
+    keep_runs: int = _limits(least=0)
+    keep_hours: float = _limits(least=0.0, most=168.0)
+    log_days: int = _limits(least=1)
+    small_files: int = _limits(least=2)
+    dry_run: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetConfig:
+    """Who is to be forgotten."""
+
+    users: list[str]
+    dry_run: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,8 +277,12 @@ class Config:
     similar: SimilarConfig
     audience: AudienceConfig
     publish: PublishConfig
+    score: ScoreConfig
+    rerank: RerankConfig
     report: ReportConfig
     plan: PlanConfig
+    maintain: MaintainConfig
+    forget: ForgetConfig
 
     def to_json(self) -> str:
         """The effective configuration as JSON with sorted keys, ``${ENV:...}`` as written; stored with every model."""

@@ -39,6 +39,9 @@ def check_together(config: Config) -> None:
     if not config.tables.root.strip():
         raise ConfigError("tables.root is empty; give the folder for the tables")
     check_output("tables.root", config.tables.root)
+    for name, pairs in (("score", config.score), ("rerank", config.rerank)):
+        check_location(f"{name}.input", pairs.input)
+        check_output(f"{name}.output", pairs.output)
     for name in ("path", "items_path", "users_path"):
         check_location(f"input.{name}", getattr(config.input, name))
     if len(config.input.delimiter) != 1:

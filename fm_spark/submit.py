@@ -24,7 +24,7 @@ from fm_spark.environment import (
     delta_settings,
 )
 from fm_spark.errors import ConfigError, EnvironmentProblem, FmSparkError
-from fm_spark.options import JOB_OPTIONS, add_job_arguments, overrides
+from fm_spark.options import DRY_RUN_JOBS, JOB_OPTIONS, add_job_arguments, overrides
 from fm_spark.secrecy import masked, masked_setting
 from fm_spark.supervise import supervise
 
@@ -41,9 +41,13 @@ JOBS = {
     "popular": "write the lists of what is popular, overall and per genre",
     "similar": "write the nearest items of every item",
     "audience": "write the best users for asked-for items and segments",
+    "score": "answer the pairs of users and items in a file or table",
+    "rerank": "put the candidates of every user in a file or table in order",
     "publish": "write the row that names the tables of this run which belong together",
     "rollback": "publish an earlier run again: --to RUN_ID",
     "history": "show the published runs, how good they are and what changed between them",
+    "maintain": "remove what the last publications do not need, join small files; --dry-run tells",
+    "forget": "take a person out of every table: --user ID; --dry-run tells",
     "plan": "predict bytes, memory and seconds of train, and recommend Spark settings",
 }
 
@@ -79,7 +83,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     check_pair()
     config = load_config(arguments.config, overrides(arguments))  # a typo is found before a JVM is started
     submission = build(arguments, config, os.environ)
-    if arguments.dry_run:
+    if arguments.dry_run and arguments.job not in DRY_RUN_JOBS:
         print(submission.shell())
         return 0
     check_java()
@@ -243,7 +247,10 @@ def _job_arguments(arguments: argparse.Namespace) -> list[str]:
         words += ["--run-id", arguments.run_id]
     for option in JOB_OPTIONS:
         value = getattr(arguments, option.name)
-        words += [option.flag, value] if value is not None else []
+        for text in [value] if isinstance(value, str) else value or ():
+            words += [option.flag, text]
+    if arguments.dry_run and arguments.job in DRY_RUN_JOBS:
+        words.append("--dry-run")
     return words + (["--verbose"] if arguments.verbose else [])
 
 
@@ -266,8 +273,8 @@ def _parser() -> argparse.ArgumentParser:
     width = max(map(len, JOBS))
     parser = _Parser(
         prog="./spark-submit.sh",
-        usage="./spark-submit.sh JOB [--config FILE] [--set KEY=VALUE]... [--run-id ID] [--dry-run]\n"
-        "                         [--master M] [--conf K=V]... [--verbose]",
+        usage="./spark-submit.sh JOB [--config FILE] [--set KEY=VALUE]... [--run-id ID] [--as WHAT]\n"
+        "                         [--dry-run] [--master M] [--conf K=V]... [--verbose]",
         description="Runs a job of fm_spark with spark-submit.",
         epilog="jobs:\n" + "\n".join(f"  {job:<{width}}  {text}" for job, text in JOBS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -275,7 +282,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("job", metavar="JOB", help="which job, see below")
     add_job_arguments(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print the spark-submit command and start nothing")
     parser.add_argument("--master", metavar="M", help="where Spark runs (default: SPARK_MASTER, else local[*])")
     parser.add_argument("--conf", metavar="K=V", action="append", default=[], help="a Spark setting; may be repeated")
     return parser

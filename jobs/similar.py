@@ -45,7 +45,10 @@ def run(spark: SparkSession, config: Config) -> SimilarResult:
 
     with similar_rows(spark, around, catalogue, config.similar) as rows:
         whole = rows.select("*", *(F.lit(value).alias(name) for name, value in own.items()))
-        tasks = {SIMILAR_ITEMS.name: lambda: store.write(whole, SIMILAR_ITEMS, run_id), SIMILAR_QUALITY.name: quality}
+        tasks = {
+            SIMILAR_ITEMS.name: lambda: store.write(whole, SIMILAR_ITEMS, run_id, in_order=True),
+            SIMILAR_QUALITY.name: quality,
+        }
         versions = side_by_side(tasks)
     log.info("neighbours of %s items, %s can be one", f"{catalogue.n_items:,}", f"{len(around.members):,}")
     return SimilarResult(run_id, model_version, len(around.members), versions)

@@ -70,6 +70,12 @@ def sequences_from_arrow(
         max_events: a block is closed once it holds this many events (a longer user makes a longer block).
         context: the fields that the sequences are to hold.
     """
+    for table in whole_users(batches, max_events):
+        yield pack(table, feature_to_item, context)
+
+
+def whole_users(batches: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.Table]:
+    """Rows by ``user_id``, users contiguous, cut into tables of whole users; see :func:`sequences_from_arrow`."""
     held: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:
@@ -77,15 +83,15 @@ def sequences_from_arrow(
             continue
         held.append(batch)
         size += batch.num_rows
-        if size >= max_events:
+        if size >= max_rows:
             table = pa.Table.from_batches(held).combine_chunks()
             cut = _last_user_start(table["user_id"])
             if cut > 0:
-                yield pack(table.slice(0, cut), feature_to_item, context)
+                yield table.slice(0, cut)
                 held = table.slice(cut).to_batches()
                 size = table.num_rows - cut
     if size:
-        yield pack(pa.Table.from_batches(held).combine_chunks(), feature_to_item, context)
+        yield pa.Table.from_batches(held).combine_chunks()
 
 
 def _last_user_start(user: pa.ChunkedArray) -> int:

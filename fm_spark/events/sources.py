@@ -16,7 +16,18 @@ from fm_spark.events.files import Entry, first_line
 
 PROBLEM = "_problem"
 MALFORMED = "_malformed"
+PLACE = "_place"
+"""Where a row lies in its files; rows sort by it in the order in which they stand there."""
 Shape = Callable[[DataFrame], DataFrame]
+
+
+def place() -> Column:
+    """:data:`PLACE` of the rows of files that are being read: file, block of the file, row of the block.
+
+    Rows of a block lie in one partition, in their order; the numbers are compared within a block only.
+    """
+    parts = F.col("_metadata.file_path"), F.col("_metadata.file_block_start"), F.monotonically_increasing_id()
+    return F.struct(*[part.alias(name) for part, name in zip(parts, ("file", "block", "row"), strict=True)])
 
 
 class Source(Protocol):
@@ -58,6 +69,11 @@ class TextSource:
     def read(self) -> DataFrame:
         """Every line that is neither blank nor a header, parsed."""
         return self._parsed(self.spark.read.text(self._patterns()).withColumnRenamed("value", "_text"))
+
+    def placed(self) -> DataFrame:
+        """Every row, with its :data:`PLACE`."""
+        lines = self.spark.read.text(self._patterns()).select(F.col("value").alias("_text"), place().alias(PLACE))
+        return self._parsed(lines, keep=(PLACE,))
 
     def examples(self, shape: Shape, n: int) -> list[str]:
         """See :class:`Source`; the place is the file and its line, counted from 1.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from fm_spark.errors import TableError
-from fm_spark.ranking.cluster_matching import Earlier
-from fm_spark.tables.contracts import CLUSTER_CHANGES, ITEM_CLUSTERS, Contract
+from fm_spark.ranking.cluster_matching import BORN, Earlier
+from fm_spark.tables.contracts import CLUSTER_CHANGES, ITEM_CLUSTERS
 from fm_spark.tables.publications import publications
 from fm_spark.tables.published import Publication
 from fm_spark.tables.store import TableStore
@@ -20,6 +22,13 @@ from fm_spark.tables.store import TableStore
 log = logging.getLogger("fm_spark.ranking.earlier_run")
 
 _CURE = "number the clusters anew with --set cluster.keep_ids=false"
+
+
+class _Choice(NamedTuple):
+    """The publication that ids go on from, and the first id that is free for a new cluster."""
+
+    publication: Publication
+    next_id: int
 
 
 def earlier_clusters(store: TableStore, run_id: str) -> Earlier | None:
@@ -34,10 +43,11 @@ def earlier_clusters(store: TableStore, run_id: str) -> Earlier | None:
     Raises:
         TableError: what the publication names is gone, or is of another model than it says.
     """
-    publication = _last_publication(store, run_id)
-    if publication is None:
+    choice = _choice(store, run_id)
+    if choice is None:
         return None
-    items = _rows(store, ITEM_CLUSTERS, publication, "item_id", "cluster_id", "model_version")
+    publication = choice.publication
+    items = _rows(store, publication)
     models = sorted(set(items["model_version"]))
     if models != [publication.model_version]:
         found = f"those of model {', '.join(models)}" if models else "no rows of it"
@@ -46,51 +56,55 @@ def earlier_clusters(store: TableStore, run_id: str) -> Earlier | None:
             f"{publication.model_version}, and {ITEM_CLUSTERS.name} has {found}; run ./spark-submit.sh cluster and "
             f"then publish with --run-id {publication.run_id}, or {_CURE}"
         )
-    next_id = int(items["cluster_id"].max()) + 1
-    if CLUSTER_CHANGES.name in publication.tables:
-        next_id = max([next_id, *_rows(store, CLUSTER_CHANGES, publication, "next_id")["next_id"]])
     log.info("cluster ids go on from run %s, publication %d", publication.run_id, publication.publication)
+    cluster_id = items["cluster_id"].to_numpy(dtype=np.int32)
     return Earlier(
-        publication.run_id, items["item_id"].to_numpy(), items["cluster_id"].to_numpy(dtype=np.int32), next_id
+        publication.run_id, items["item_id"].to_numpy(), cluster_id, max(choice.next_id, int(cluster_id.max()) + 1)
     )
 
 
-def _last_publication(store: TableStore, run_id: str) -> Publication | None:
-    """That of another run; of a run that is published itself the one that it has been matched to."""
+def _choice(store: TableStore, run_id: str) -> _Choice | None:
     there = publications(store)
     own = next((number for number, one in enumerate(there) if one.run_id == run_id), None)
-    if own is None:
-        return there[-1] if there else None
-    matched_to = _matched_run(store, run_id)
-    if matched_to is None:  # clusters of an earlier version of fm_spark: nothing says what they were matched to
-        return there[own - 1] if own else None
-    if not matched_to:
+    recorded = _changes(store, [run_id]) if own is not None else None
+    if recorded is None or recorded.empty:
+        # not published yet; or clusters of an earlier version of fm_spark, which did not say what they were matched to
+        before = there[:own]
+        if not before:
+            return None
+        # of all of them, also of those that were rolled back: their ids were out
+        given = _changes(store, [one.run_id for one in before])
+        return _Choice(before[-1], 0 if given is None or given.empty else int(given["next_id"].max()))
+    matched_to = recorded["matched_run_id"].iloc[0]
+    if pd.isna(matched_to):
         return None
     found = [one for one in there if one.run_id == matched_to]
     if not found:
         raise TableError(
             f"the clusters of run {run_id} have the ids of run {matched_to}, which is no longer published; {_CURE}"
         )
-    return found[-1]
+    return _Choice(found[-1], int(recorded["next_id"].iloc[0]) - int((recorded["status"] == BORN).sum()))
 
 
-def _matched_run(store: TableStore, run_id: str) -> str | None:
-    """The run that a run's clusters were matched to, "" for none; None where nothing is recorded."""
+def _changes(store: TableStore, run_ids: Sequence[str]) -> pd.DataFrame | None:
+    """What the newest version of ``cluster_changes`` records of these runs; None without the table."""
     if not store.exists(CLUSTER_CHANGES):
         return None
-    row = store.read(CLUSTER_CHANGES).where(F.col("run_id") == F.lit(run_id)).select("matched_run_id").first()
-    return None if row is None else row["matched_run_id"] or ""
+    rows = store.read(CLUSTER_CHANGES, columns=("run_id", "status", "matched_run_id", "next_id"))
+    return rows.where(F.col("run_id").isin(list(run_ids))).toPandas()
 
 
-def _rows(store: TableStore, contract: Contract, publication: Publication, *columns: str) -> pd.DataFrame:
-    """The publication's rows; those of the newest version, which keeps every run's, where the named one is gone."""
+def _rows(store: TableStore, publication: Publication) -> pd.DataFrame:
+    """The publication's clusters; those of the newest version, which keeps every run's, where the named one is gone."""
     of_run = F.col("run_id") == F.lit(publication.run_id)
-    version = publication.tables[contract.name]
+    version, columns = publication.tables[ITEM_CLUSTERS.name], ("item_id", "cluster_id", "model_version")
     try:
-        return store.read(contract, version, columns).where(of_run).toPandas()
+        return store.read(ITEM_CLUSTERS, version, columns).where(of_run).toPandas()
     except (TableError, PySparkException, Py4JError) as error:
-        log.warning("version %d of %s cannot be read (%s), the newest is", version, contract.name, _first_line(error))
-        return store.read(contract, columns=columns).where(of_run).toPandas()
+        log.warning(
+            "version %d of %s cannot be read (%s), the newest is", version, ITEM_CLUSTERS.name, _first_line(error)
+        )
+        return store.read(ITEM_CLUSTERS, columns=columns).where(of_run).toPandas()
 
 
 def _first_line(error: Exception) -> str:

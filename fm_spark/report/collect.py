@@ -18,7 +18,7 @@ from fm_spark.report.facts import Curve, DataFacts, ItemFacts, MetricFacts, Qual
 from fm_spark.report.lists import cluster_facts, cluster_line, history_lengths, item_facts, user_lists
 from fm_spark.report.pinned import Pinned, utc
 from fm_spark.report.similar import genre_shares, similar_facts
-from fm_spark.report.words import PREDICTED, PREDICTION_NAMES
+from fm_spark.report.words import CLASS_METRICS, PREDICTED, PREDICTION_NAMES
 from fm_spark.tables.contracts import DATA_QUALITY, EVALUATION, FM_MODEL, TRAINING_HISTORY
 from fm_spark.tables.publications import published
 from fm_spark.tables.runs import PUBLISH
@@ -108,9 +108,10 @@ def _metrics(pinned: Pinned) -> MetricFacts:
         values.setdefault(row["metric"], {})[row["ranker"]] = row["value"]
     predicted = [row for row in rows if row["metric"] == PREDICTED]
     # publish refuses a run without metrics
-    first = next(row for row in rows if row["ranker"] == "fm" and row["metric"] not in PREDICTION_NAMES)
+    other = (*PREDICTION_NAMES, PREDICTED, *CLASS_METRICS)
+    first = next(row for row in rows if row["ranker"] == "fm" and row["metric"] not in other)
     return MetricFacts(
-        {name: of_rankers for name, of_rankers in values.items() if name not in (*PREDICTION_NAMES, PREDICTED)},
+        {name: of_rankers for name, of_rankers in values.items() if name not in other},
         first["split"],
         first["users"],
         first["users_without_truth"],

@@ -21,6 +21,8 @@ PREDICTION_NAMES = {
     "auc": "AUC",
     "calibration_error": "Calibration error",
 }
+CLASS_METRICS = ("accuracy", "macro_f1")
+"""Of star classes; in ``evaluation`` alone."""
 _PREDICTORS = {"user_item_mean": "user + item mean", "global_mean": "mean", "constant": "share of likes"}
 SETTINGS = (
     "k",

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 
 from fm_spark.errors import TableError
-from fm_spark.tables.checks import SHOWN_KEYS, Found, Problems, refuse_problems
-from fm_spark.tables.contracts import ID, Contract
+from fm_spark.tables.checks import Found
+from fm_spark.tables.contracts import ID, Check, Contract
+from fm_spark.tables.contracts.check import FLOATING, element_type
+from fm_spark.tables.problems import SHOWN_ROWS, Broken, Repeated, Rule, refuse, rules
 
 _NUMBER = 8  # bytes
 
@@ -19,31 +22,67 @@ def check_frame(frame: pd.DataFrame, contract: Contract, run_id: str) -> Found:
     """The checks of :func:`~fm_spark.tables.checks.check_rows` for rows on the driver; NaN counts as null.
 
     Raises:
-        TableError: a column is missing, a null in a column that forbids it, a key that occurs twice, a row of another
-            run.
+        TableError: a column is missing; rows break the contract.
     """
     missing = [name for name in contract.column_names if name not in frame.columns]
     if missing:
         raise TableError(
             f"table {contract.name}: the rows have no column {', '.join(missing)}; they have {', '.join(frame.columns)}"
         )
-    nulls = {c.name: int(frame[c.name].isna().sum()) for c in contract.columns if not c.nullable}
-    key = list(contract.key)
-    size = frame.groupby(key, sort=True, dropna=False).size()
+    broken = [_broken(frame, contract, rule, run_id) for rule in rules(contract, run_id)]
+    size = frame.groupby(list(contract.key), sort=True, dropna=False).size()
     again = size[size > 1]
-    shown = again.head(SHOWN_KEYS).items()
-    refuse_problems(
-        contract,
-        run_id,
-        Problems(
-            rows=len(frame),
-            nulls=nulls,
-            foreign=int((frame["run_id"] != run_id).sum()) if contract.mode == "by_run" else 0,
-            repeated=len(again),
-            examples=[((name if isinstance(name, tuple) else (name,)), int(n)) for name, n in shown],
-        ),
-    )
+    shown = [((name if isinstance(name, tuple) else (name,)), int(n)) for name, n in again.head(SHOWN_ROWS).items()]
+    refuse(contract, len(frame), broken, Repeated(len(again), shown))
     return Found(rows=len(frame), bytes=sum(_bytes(frame[name]) for name in contract.column_names))
+
+
+def _broken(frame: pd.DataFrame, contract: Contract, rule: Rule, run_id: str) -> Broken:
+    values = frame[rule.column.name]
+    if rule.kind == "present":
+        breaks = values.isna().to_numpy()
+    elif rule.kind == "own":
+        breaks = (values.notna() & (values != run_id)).to_numpy()
+    else:
+        breaks = ~fulfilled(values, rule.column.check, rule.column.type)
+    if not breaks.any():
+        return Broken(rule, 0, ())
+    first = frame[breaks].sort_values(list(contract.key)).head(SHOWN_ROWS)
+    keys = first[list(contract.key)].itertuples(index=False, name=None)
+    return Broken(rule, int(breaks.sum()), list(zip(keys, first[rule.column.name], strict=True)))
+
+
+def fulfilled(values: pd.Series[Any], check: Check, type_: str) -> npt.NDArray[np.bool_]:
+    """Which values fulfil a check, of an array all of its elements; null does. Bool [n_rows]."""
+    inner = element_type(type_)
+    if inner != type_:
+        return np.array([value is None or _elements(value, check, inner).all() for value in values], bool)
+    return _elements(values, check, type_) | values.isna().to_numpy()
+
+
+def _elements(values: Any, check: Check, type_: str) -> npt.NDArray[np.bool_]:
+    if check.fields:
+        names = [part.split(":")[0] for part in type_.removeprefix("struct<").split(",")]
+        parts = [
+            _elements([_field(value, name, names) for value in values], inner, "double") for name, inner in check.fields
+        ]
+        return np.asarray(np.logical_and.reduce(parts), bool)
+    if check.one_of:
+        return np.isin(np.asarray(values, object), check.one_of)
+    numbers = np.asarray(values, np.float64)
+    met: npt.NDArray[np.bool_] = ~np.isnan(numbers)
+    if type_ in FLOATING:
+        met &= np.isfinite(numbers)
+    if check.at_least is not None:
+        met &= numbers >= check.at_least
+    if check.at_most is not None:
+        met &= numbers <= check.at_most
+    return met
+
+
+def _field(value: Any, name: str, names: list[str]) -> Any:
+    """A field of a struct, which comes as a dictionary or as the tuple of its values."""
+    return value[name] if isinstance(value, dict) else value[names.index(name)]
 
 
 def spark_rows(spark: SparkSession, frame: pd.DataFrame, contract: Contract) -> DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from py4j.protocol import Py4JJavaError
@@ -17,12 +17,22 @@ from fm_spark.tables.storage import storage_error
 _LOCAL = re.compile(r"^file:/*(?=/)")
 
 
+class File(NamedTuple):
+    """A file: its URI, its size in bytes, when it was last changed, in milliseconds since 1970 UTC."""
+
+    uri: str
+    size: int
+    modified: int
+
+
 class Folder:
     """One folder, named by a path or a URI; relative paths start at the working directory of the session."""
 
-    def __init__(self, spark: SparkSession, location: str) -> None:
+    def __init__(self, spark: SparkSession, location: str, key: str = "tables.root") -> None:
+        """``key``: the configuration key that names the folder, for messages."""
         self._spark = spark
         self._location = location
+        self._key = key
 
     def uri(self) -> str:
         """The location with its scheme, absolute, as Spark and Delta want it.
@@ -53,6 +63,28 @@ class Folder:
             )
         )
 
+    def is_folder(self) -> bool:
+        """Whether a folder is there."""
+        return self.exists() and bool(self._call(lambda system, path: system.getFileStatus(path).isDirectory()))
+
+    def child(self, name: str) -> Folder:
+        """What lies in the folder under that name."""
+        return Folder(self._spark, f"{self.uri().rstrip('/')}/{name}", self._key)
+
+    def replace(self, target: Folder) -> None:
+        """Moves this file to the place of another one, in one step where the file system has such a step."""
+        context: Any = self._spark.sparkContext
+        jvm = context._jvm
+        options = jvm.org.apache.hadoop.fs.Options
+        overwrite = context._gateway.new_array(options.Rename, 1)
+        overwrite[0] = options.Rename.OVERWRITE
+        source, place = (jvm.org.apache.hadoop.fs.Path(one.uri()) for one in (self, target))
+        files = jvm.org.apache.hadoop.fs.FileContext.getFileContext(source.toUri(), context._jsc.hadoopConfiguration())
+        files.rename(source, place, overwrite)
+        # Hadoop's checksum of a local file would make it unreadable once somebody edits it
+        parent, name = place.getParent(), place.getName()
+        Folder(self._spark, f"{parent.toString()}/.{name}.crc", self._key).remove()
+
     def names(self) -> list[str]:
         """Names of the files and folders in the folder."""
         return [str(status.getPath().getName()) for status in self._call(lambda system, path: system.listStatus(path))]
@@ -69,6 +101,16 @@ class Folder:
         finally:
             stream.close()
 
+    def files(self) -> list[File]:
+        """Every file in the folder and in the folders below; checksums that the file system keeps are no files."""
+        found, listed = [], self._call(lambda system, path: system.listFiles(path, True))
+        while listed.hasNext():
+            status = listed.next()
+            found.append(
+                File(str(status.getPath().toString()), int(status.getLen()), int(status.getModificationTime()))
+            )
+        return found
+
     def remove(self) -> None:
         """Deletes the folder with all that is in it; nothing happens when there is none."""
         self._call(lambda system, path: system.delete(path, True))
@@ -80,12 +122,12 @@ class Folder:
             TableError: the location is a file, cannot be made or cannot be written.
         """
         if self.exists() and not self._call(lambda system, path: system.getFileStatus(path).isDirectory()):
-            raise TableError(f"tables.root = {self.shown()} is a file; set tables.root to a folder")
+            raise TableError(f"{self._key} = {self.shown()} is a file; set {self._key} to a folder")
         if not self._call(lambda system, path: system.mkdirs(path)):
             raise self._not_writable("it cannot be created")
         # an own file, because permission bits say nothing on object stores and on read-only mounts
         probe = f".fm_spark-probe-{uuid4().hex}"
-        child = Folder(self._spark, f"{self.uri().rstrip('/')}/{probe}")
+        child = Folder(self._spark, f"{self.uri().rstrip('/')}/{probe}", self._key)
         child._call(lambda system, path: system.create(path, True).close())
         child._call(lambda system, path: system.delete(path, False))
 
@@ -103,5 +145,5 @@ class Folder:
     def _not_writable(self, reason: str) -> TableError:
         who = os.environ.get("USER") or f"uid {os.getuid()}"
         return TableError(
-            f"cannot use {self._location} for tables ({reason}); set tables.root to a folder that {who} can write"
+            f"cannot use {self._location} for tables ({reason}); set {self._key} to a folder that {who} can write"
         )

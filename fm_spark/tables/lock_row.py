@@ -28,9 +28,9 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from fm_spark.tables.contracts import LOCKS
+from fm_spark.tables.evolution import CONTRACT_PROPERTY
 from fm_spark.tables.files import Folder
 
-CONTRACT_PROPERTY = "fm_spark.contract"
 _ROOT = "root"
 _ROOM = 64 * 1024  # bytes; a commit takes about 6 kB
 _MANY_FILES, _KEPT_HOURS = 200, LOCKS.kept_hours

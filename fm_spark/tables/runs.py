@@ -8,15 +8,17 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
 
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from fm_spark.config import Config
-from fm_spark.errors import TableError
+from fm_spark.errors import ConfigError, TableError
 from fm_spark.parallel import side_by_side
 from fm_spark.tables.contracts import EVENTS, FM_MODEL, ITEMS, Contract
 from fm_spark.tables.store import TableStore
 
 PUBLISH, EVALUATION = "publish", "evaluation"
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,40 @@ def latest_model(store: TableStore, purpose: str, run_id: str = "") -> ModelReco
     rows = store.read(FM_MODEL).where(F.col("purpose") == F.lit(purpose))
     if run_id:
         rows = rows.where(F.col("run_id") == F.lit(run_id))
-    row = rows.orderBy(F.col("created_at").desc(), F.col("model_version").desc()).first()
+    row = _newest(rows)
     if row is None:
         raise TableError(f"no model yet{of_run} with purpose {purpose} at {store.path(FM_MODEL)}; {cure}")
+    return _record(row)
+
+
+def model_by_name(store: TableStore, name: str, key: str) -> ModelRecord:
+    """The model of that version, or the newest one of that run that serves readers.
+
+    Args:
+        key: who names it, for messages.
+
+    Raises:
+        ConfigError: there is none; the message names some that there are.
+        TableError: there is no model at all.
+    """
+    models = store.read(FM_MODEL)
+    version, run = F.col("model_version") == F.lit(name), F.col("run_id") == F.lit(name)
+    row = _newest(models.where(version)) or _newest(models.where(run & (F.col("purpose") == F.lit(PUBLISH))))
+    if row is None:
+        there = models.where(F.col("purpose") == F.lit(PUBLISH)).orderBy(F.col("created_at").desc(), "model_version")
+        shown = ", ".join(f"{one['model_version']} (run {one['run_id']})" for one in there.limit(_SHOWN).collect())
+        raise ConfigError(
+            f"{key} = {name!r} is neither a model_version nor a run id in {store.path(FM_MODEL)}; the newest are "
+            f"{shown or 'none'}"
+        )
+    return _record(row)
+
+
+def _newest(models: DataFrame) -> Row | None:
+    return models.orderBy(F.col("created_at").desc(), F.col("model_version").desc()).first()
+
+
+def _record(row: Row) -> ModelRecord:
     values = row.asDict(recursive=True)
     values["created_at"] = row["created_at"].astimezone(UTC)  # Spark returns the machine's local time
     return ModelRecord(**{f.name: values[f.name] for f in fields(ModelRecord)})

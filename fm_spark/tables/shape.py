@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -13,8 +15,10 @@ from pyspark.sql import types as T
 from fm_spark.errors import TableError
 from fm_spark.tables.contracts import ID, Contract
 
-# in-memory bytes of one file: about 30 to 60 MB of Parquet, large enough to scan well, small enough for one task
+# of one file: large enough to scan well, small enough for one task
 _FILE_BYTES = 128 * 2**20
+# rows that tell how well a large table compresses: more than a row group of the tables that are looked up by key
+_SAMPLE_ROWS = 200_000
 
 
 def shape_rows(rows: DataFrame, contract: Contract) -> DataFrame:
@@ -37,9 +41,14 @@ def shape_rows(rows: DataFrame, contract: Contract) -> DataFrame:
 
 
 def laid_out(rows: DataFrame, contract: Contract, size: int) -> DataFrame:
-    """The rows in as few files as their ``size`` in bytes asks for, sorted by the look-up key."""
+    """The rows in as few files as their size asks for, sorted by the look-up key.
+
+    Args:
+        rows: kept, because a large table is sampled.
+        size: rough bytes of the rows in memory, which no file exceeds.
+    """
     order = list(contract.order or contract.key)
-    files = -(-size // _FILE_BYTES)
+    files = 1 if size <= _FILE_BYTES else round(_parquet_bytes(rows, order) / _FILE_BYTES)
     spread = rows.coalesce(1) if files <= 1 else rows.repartitionByRange(files, *order)
     return spread.sortWithinPartitions(*order)
 
@@ -52,6 +61,23 @@ def kept_rows(rows: DataFrame) -> Iterator[DataFrame]:
         yield rows
     finally:
         rows.unpersist()
+
+
+def _parquet_bytes(rows: DataFrame, order: list[str]) -> int:
+    """Bytes of the rows as Parquet, judged by what the first ones take."""
+    first = rows.limit(_SAMPLE_ROWS).sortWithinPartitions(*order)
+    made = first.mapInArrow(_written, "rows bigint, bytes bigint").agg(F.sum("rows"), F.sum("bytes")).collect()[0]
+    return int(rows.count() * made[1] / made[0]) if made[0] else 0
+
+
+def _written(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    given = list(batches)
+    if given:
+        sink = pa.BufferOutputStream()
+        table = pa.Table.from_batches(given)
+        pq.write_table(table, sink, compression="snappy")
+        size = [table.num_rows], [sink.getvalue().size]
+        yield pa.RecordBatch.from_arrays([pa.array(values, pa.int64()) for values in size], names=["rows", "bytes"])
 
 
 def _id_type(given: T.DataType, contract: Contract, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,16 +14,26 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from fm_spark import __version__
 from fm_spark.errors import TableError
-from fm_spark.tables.checks import check_rows
-from fm_spark.tables.commits import Commit, commits_newest_first, newest_version, read_commit
+from fm_spark.tables.checks import check_rows, explained
+from fm_spark.tables.commits import Commit, commits_newest_first, newest_version, read_commit, version_of_run
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.driver_rows import check_frame, spark_rows
+from fm_spark.tables.evolution import (
+    CONTRACT_PROPERTY,
+    create,
+    migrate,
+    refuse_newer,
+    refuse_undeclared,
+    version_of,
+    with_later_columns,
+)
 from fm_spark.tables.files import Folder
-from fm_spark.tables.lock_row import CONTRACT_PROPERTY
 from fm_spark.tables.locks import held
 from fm_spark.tables.notes import note_of
-from fm_spark.tables.settings import LARGE_FILES, settings
+from fm_spark.tables.readable import check_readable
+from fm_spark.tables.settings import settings
 from fm_spark.tables.shape import kept_rows, laid_out, shape_rows
 from fm_spark.tables.storage import storage_problems
 
@@ -51,8 +62,9 @@ WRITTEN_BY = {
 }
 """The job that writes each table; named in the message when the table is missing."""
 
-# tables whose owner has been checked in this process: every job makes a store of its own, and asking costs a query
-_OURS: set[str] = set()
+# version of the contract of each table whose owner has been checked in this process: every job makes a store of its
+# own, and asking costs a query
+_OURS: dict[str, int] = {}
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -88,7 +100,8 @@ class TableStore:
         """Whether the table is there.
 
         Raises:
-            TableError: something else is there: a file, a folder without a Delta table, a table of another program.
+            TableError: something else is there: a file, a folder without a Delta table, a table of another program or
+                of a newer contract.
         """
         log = self._log(contract)
         if not log.exists():
@@ -101,13 +114,14 @@ class TableStore:
             return False
         if self._uri(contract) in _OURS:
             return True
-        properties = {row["key"]: row["value"] for row in self._show_properties(contract)}
+        properties = self._properties(contract)
         if properties.get(CONTRACT_PROPERTY) != contract.name:
             raise TableError(
                 f"{self.path(contract)} is a Delta table that fm_spark did not write as {contract.name} "
                 f"(no table property {CONTRACT_PROPERTY} = {contract.name}); move it away or set another tables.root"
             )
-        _OURS.add(self._uri(contract))
+        refuse_newer(contract, properties, self.path(contract))
+        _OURS[self._uri(contract)] = version_of(properties)
         return True
 
     def version(self, contract: Contract) -> int:
@@ -122,12 +136,13 @@ class TableStore:
     def version_of_run(self, contract: Contract, run_id: str) -> int | None:
         """The newest Delta version that the run committed; None when it committed none.
 
+        When a person was forgotten since, the version without that person: it says the same of the run otherwise.
+
         Raises:
             TableError: the table is missing or not ours.
         """
         self._require(contract)
-        own = (commit.version for commit in commits_newest_first(self._log(contract)) if commit.run_id == run_id)
-        return next(own, None)
+        return version_of_run(commits_newest_first(self._log(contract)), run_id, contract.mode == "replace")
 
     def commit(self, contract: Contract, version: int) -> Commit | None:
         """What the log says of a version; None when the log no longer goes back so far.
@@ -141,25 +156,32 @@ class TableStore:
     def read(self, contract: Contract, version: int | None = None, columns: Sequence[str] = ()) -> DataFrame:
         """The table, newest or at a Delta version; the contract's columns in order.
 
+        Columns that came later than the version are null in it. Reading never changes a table.
+
         Args:
-            columns: only these; a table that an earlier version of fm_spark wrote may lack others.
+            columns: only these.
 
         Raises:
             TableError: the table is missing (the message names the job to run first), is not ours, or has no
-                such version.
+                such version, or maintenance has removed it.
         """
         self._require(contract)
         reader = self.spark.read.format("delta")
         try:
             if version is not None:
+                if version < newest_version(self._log(contract)):
+                    check_readable(self._properties(contract), contract.name, version)
                 reader = reader.option("versionAsOf", version)
-            wanted = columns or contract.column_names
-            return reader.load(self._uri(contract)).select(*[f"`{name}`" for name in wanted])
+            table = reader.load(self._uri(contract))
+            there = table.schema
         except AnalysisException as error:
             which = "" if version is None else f" at version {version}"
             raise TableError(
                 f"cannot read table {contract.name}{which} at {self.path(contract)}: {str(error).splitlines()[0]}"
             ) from error
+        refuse_undeclared(contract, there, 1, self.path(contract))
+        whole = with_later_columns(table, contract)
+        return whole.select(*[f"`{name}`" for name in columns]) if columns else whole
 
     def check_writable(self) -> None:
         """Makes the root when it is missing and proves, once, that it can be written.
@@ -192,8 +214,9 @@ class TableStore:
                 pandas frame is checked on the driver, which saves a small table most of Spark's time.
             only: with mode ``by_run``, a condition that all rows fulfil; the run's other rows stay.
             new_keys: with mode ``append``, the caller has made sure that the table holds none of the keys.
-            in_order: the caller has made sure that keys are unique and that every partition holds a range of the
-                table's order, in that order: each becomes a file as it is, and the rows are not looked at before. For
+            in_order: the partitions hold ranges of the contract's order, each in that order, and no key twice, which
+                the caller has seen to (:func:`~fm_spark.tables.in_order.ascending`): each becomes a file as it is. The
+                rows are not looked at before; Delta refuses nulls and what a check forbids while it writes them. For
                 tables too large to be kept and read twice.
             read: versions of other tables that the rows were made from, by name; noted in the commit.
 
@@ -207,20 +230,37 @@ class TableStore:
         checked = _checked(self.spark, rows, contract, run_id, in_order)
         with storage_problems(self.path(contract)), checked as (kept, size):
             if exists:
-                self._check_types(kept, contract)
+                self._follow_contract(kept, contract, run_id)
             if exists and contract.mode == "append" and not new_keys:
                 kept = self._unknown(kept, contract)
                 if kept.isEmpty():
                     return self.version(contract)
-            where, note = self._where(contract, run_id, only), _note(contract, run_id, read)
+            # a new table has nothing to replace, and looking for it is slow; but it holds unseen rows to their run
+            where = _where(run_id, only) if contract.mode == "by_run" and (exists or in_order) else ""
+            note = _note(contract, run_id, read)
             self._check_lock()  # making the rows may have taken long
+            if not exists:
+                self._create(kept.schema, contract, run_id)
             if in_order:
-                with settings(self.spark, LARGE_FILES):
-                    self._commit(kept, contract, note, where, exists)
+                with explained(kept, contract, run_id):
+                    self._commit(kept, contract, note, where)
             else:
-                self._commit(laid_out(kept, contract, size), contract, note, where, exists)
-        _OURS.add(self._uri(contract))
+                self._commit(laid_out(kept, contract, size), contract, note, where)
+        _OURS[self._uri(contract)] = contract.version
         return self.version(contract)
+
+    def uri(self, contract: Contract) -> str:
+        """Where the table lies, with the scheme of its file system."""
+        return self._uri(contract)
+
+    def commits(self, contract: Contract) -> Iterator[Commit]:
+        """What the log says of the versions, newest first, as far as it goes back.
+
+        Raises:
+            TableError: the table is missing or not ours.
+        """
+        self._require(contract)
+        return commits_newest_first(self._log(contract))
 
     def remove_run(self, contract: Contract, run_id: str) -> None:
         """Deletes the rows of a run, in one commit.
@@ -266,31 +306,44 @@ class TableStore:
         quoted = self._uri(contract).replace("`", "``")
         return f"delta.`{quoted}`"
 
-    def _show_properties(self, contract: Contract) -> list[T.Row]:
+    def _properties(self, contract: Contract) -> dict[str, str]:
         try:
-            return self.spark.sql(f"SHOW TBLPROPERTIES {self._identifier(contract)}").collect()
+            shown = self.spark.sql(f"SHOW TBLPROPERTIES {self._identifier(contract)}").collect()
         except AnalysisException as error:
             raise TableError(
                 f"{self.path(contract)} is not a Delta table that can be read ({str(error).splitlines()[0]}); "
                 "move it away or set another tables.root"
             ) from error
+        return {row["key"]: row["value"] for row in shown}
 
     def _require(self, contract: Contract) -> None:
         if not self.exists(contract):
             job = WRITTEN_BY[contract.name]
             raise TableError(f"no table {contract.name} at {self.path(contract)}; run ./spark-submit.sh {job} first")
 
-    def _check_types(self, rows: DataFrame, contract: Contract) -> None:
-        there = {
-            field.name: field.dataType for field in self.spark.read.format("delta").load(self._uri(contract)).schema
-        }
+    def _follow_contract(self, rows: DataFrame, contract: Contract, run_id: str) -> None:
+        """Refuses rows of other types than the table's, and brings a table of an older contract up to date."""
+        columns = self.spark.read.format("delta").load(self._uri(contract)).schema
+        there = {field.name: field.dataType.simpleString() for field in columns}
         for field in rows.schema:
-            old = there.get(field.name)
-            if old is not None and old.simpleString() != field.dataType.simpleString():
+            old, new = there.get(field.name), field.dataType.simpleString()
+            if old is not None and old != new:
                 raise TableError(
-                    f"{self.path(contract)} holds {field.name} as {old.simpleString()}, the new rows have "
-                    f"{field.dataType.simpleString()}; use another tables.root for this input or remove the old tables"
+                    f"{self.path(contract)} holds {field.name} as {old}, the new rows have {new}; use another "
+                    "tables.root for this input or remove the old tables"
                 )
+        version = _OURS[self._uri(contract)]
+        refuse_undeclared(contract, columns, version, self.path(contract))
+        if version < contract.version:
+            session = self._noting(contract, migrated_by=run_id, contract_version=contract.version)
+            migrate(session, self._identifier(contract), contract, columns, rows.schema)
+
+    def _noting(self, contract: Contract, **values: object) -> SparkSession:
+        """A session whose commits carry a note: statements take none, and tables are written side by side."""
+        session = self.spark.newSession()
+        note = {"table": contract.name, "fm_spark": __version__, **values}
+        session.conf.set(_USER_METADATA, json.dumps(note))
+        return session
 
     def _unknown(self, rows: DataFrame, contract: Contract) -> DataFrame:
         """The rows whose key is not in the table; a known key with other values is an error."""
@@ -307,44 +360,29 @@ class TableStore:
         # the metadata of the columns (their comments) does not survive the join
         return shape_rows(both.where(F.col("_there").isNull()), contract)
 
-    def _where(self, contract: Contract, run_id: str, only: str) -> str:
-        """The rows that a write replaces; "" for all of them, or none with mode ``append``."""
-        if contract.mode != "by_run":
-            return ""
-        return f"{_of_run(run_id)} AND {only}" if only else _of_run(run_id)
-
-    def _commit(self, rows: DataFrame, contract: Contract, note: str, where: str, exists: bool) -> None:
+    def _commit(self, rows: DataFrame, contract: Contract, note: str, where: str) -> None:
         try:
-            if not exists:
-                self._create(rows, contract, note)
-                return
-            writer = rows.write.format("delta").option("mergeSchema", "true")
             # an option and not a setting of the session: several tables are written side by side
-            writer = writer.option("userMetadata", note)
+            writer = rows.write.format("delta").option("userMetadata", note)
             if where:
                 writer = writer.option("replaceWhere", where)
-            writer.mode("append" if contract.mode == "append" else "overwrite").save(self._uri(contract))
+            replaces = where or contract.mode == "replace"
+            writer.mode("overwrite" if replaces else "append").save(self._uri(contract))
         except DeltaConcurrentModificationException as error:
             raise TableError(
                 f"another job wrote {self.path(contract)} at the same time; its version stands, run this job again"
             ) from error
 
-    def _create(self, rows: DataFrame, contract: Contract, note: str) -> None:
-        created = rows.writeTo(self._identifier(contract)).using("delta").option("userMetadata", note)
-        created = created.tableProperty(CONTRACT_PROPERTY, contract.name)
-        if contract.partitions:
-            created = created.partitionedBy(*[F.col(name) for name in contract.partitions])
-        if contract.kept_hours:
-            kept = f"interval {contract.kept_hours} hours"
-            created = created.tableProperty("delta.deletedFileRetentionDuration", kept)
-        created = created.tableProperty("comment", contract.comment)
-        # files of an interrupted first write may lie there, and belong to no version
-        if self.spark.version.startswith("3."):
+    def _create(self, types: T.StructType, contract: Contract, run_id: str) -> None:
+        """Commits the empty table: no single write of rows can say which columns are never null."""
+        folder = Folder(self.spark, self._uri(contract))
+        litter = not folder.is_empty()  # files of an interrupted first write, which belong to no version
+        if litter and self.spark.version.startswith("3."):
             # Delta 3.3 cannot replace on Spark 3.5.6, https://github.com/delta-io/delta/issues/4671
-            Folder(self.spark, self._uri(contract)).remove()
-            created.create()
-        else:
-            created.createOrReplace()
+            folder.remove()
+            litter = False
+        session = self._noting(contract, created_by=run_id, contract_version=contract.version)
+        create(session, self._uri(contract), contract, types, litter)
 
 
 @contextmanager
@@ -361,6 +399,10 @@ def _checked(
         return
     with kept_rows(shape_rows(rows, contract)) as kept:
         yield kept, check_rows(kept, contract, run_id).bytes
+
+
+def _where(run_id: str, only: str) -> str:
+    return f"{_of_run(run_id)} AND {only}" if only else _of_run(run_id)
 
 
 def _of_run(run_id: str) -> str:

@@ -37,8 +37,14 @@ from fm_spark.training.models import GREATEST_RATING, LEAST_RATING
 Rows = dict[str, pd.DataFrame]
 
 
-def load_machine(store: TableStore, model_version: str, catalogue: Catalogue) -> Ranker:
+def load_machine(
+    store: TableStore, model_version: str, catalogue: Catalogue, learnt: npt.NDArray[np.bool_] | None = None
+) -> Ranker:
     """Reads a machine and composes its item rows.
+
+    Args:
+        learnt: bool [n_items], false for items that came after the training: they get rows of zeros, and what their
+            side features say. ``None``: all are the model's.
 
     Raises:
         TableError: there is no such model, or it lacks rows for items of the catalogue.
@@ -49,6 +55,8 @@ def load_machine(store: TableStore, model_version: str, catalogue: Catalogue) ->
     if described is None:
         raise TableError(f"no model {model_version} in {store.path(FM_MODEL)}; run ./spark-submit.sh train first")
     rows = _collect(store.read(FM_PARAMETERS).where(of_model))
+    if learnt is not None:
+        rows = _with_later(rows, catalogue, learnt, int(described["k"]))
     if described["loss"] == "softmax":
         return _ranker(described, rows, catalogue)
     whole_ids = store.read(EVENTS).schema["user_id"].dataType.simpleString() == "bigint" if USER in rows else True
@@ -141,6 +149,19 @@ def _ids(values: pd.Index[str], whole: bool) -> Ids:
 def _collect(parameters: DataFrame) -> dict[str, pd.DataFrame]:
     frame = parameters.select("field", "value", "bias", "factors").toPandas()
     return {str(field): group.set_index("value") for field, group in frame.groupby("field")}
+
+
+def _with_later(rows: Rows, catalogue: Catalogue, learnt: npt.NDArray[np.bool_], k: int) -> Rows:
+    """The rows with zeros for items that the model does not know, and for values of side fields that only they have."""
+    later = [str(item) for item in catalogue.item_id[~learnt]]
+    values = {field: later for field in rows if field in (ITEM, BAG) or field.startswith("history_")}
+    values |= {part.field: part.names for part in item_features(catalogue, ordered_fields(rows)).parts}
+    grown = dict(rows)
+    for field, names in values.items():
+        missing = [name for name in names if name not in rows[field].index]
+        zeros = {"field": field, "bias": 0.0, "factors": [np.zeros(k, np.float32)] * len(missing)}
+        grown[field] = pd.concat([rows[field], pd.DataFrame(zeros, index=pd.Index(missing, name="value"))])
+    return grown
 
 
 def _table(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
 from fm_spark.config import Config, load_config
 
 RATINGS_HEADER = "userId,movieId,rating,timestamp"
@@ -34,3 +37,8 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def as_arrow(rows: DataFrame) -> pa.Table:
+    """The rows on the driver; ``DataFrame.toArrow`` does the same, from Spark 4 on."""
+    return pa.Table.from_batches(rows._collect_as_arrow())

@@ -154,6 +154,18 @@ def test_a_version_that_is_gone_is_read_from_the_newest_one(line: Line, copied: 
     assert (found.run_id, found.next_id, len(found.item_id)) == (SECOND, 2, len(ITEMS))
 
 
+def test_ids_of_a_publication_that_was_rolled_back_are_not_given_again(line: Line, copied: TableStore) -> None:
+    changes = line.of("cluster_changes", line.second)
+    copied.write(changes.assign(next_id=9, status=["kept", "born"]), C.CLUSTER_CHANGES, SECOND)
+    publish_clusters(copied, line.first, 3)  # as a rollback does
+    found = earlier_clusters(copied, "third")
+    assert found is not None
+    assert (found.run_id, found.next_id) == (RUN, 9)
+    again = earlier_clusters(copied, SECOND)
+    assert again is not None
+    assert (again.run_id, again.next_id) == (RUN, 8)  # one cluster was born, before it the next one was 8
+
+
 def test_users_of_one_taste_are_one_group(line: Line) -> None:
     groups = line.of("user_clusters", line.first).set_index("user_id")
     # the odd ones are more: the last item of those two users is odd

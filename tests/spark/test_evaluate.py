@@ -10,8 +10,11 @@ from pyspark.sql import functions as F
 from taste_run import ITEMS, N_USERS, RUN, expected_ranking, histories, split
 
 from fm_spark.config import Config
+from fm_spark.core.class_metrics import class_metrics
 from fm_spark.errors import InputError
+from fm_spark.evaluation import classes
 from fm_spark.evaluation import evaluate as evaluation
+from fm_spark.evaluation.classes import later_classes
 from fm_spark.ranking.inputs import load_inputs
 from fm_spark.tables.contracts import EVENTS
 from fm_spark.tables.runs import EVALUATION
@@ -78,3 +81,32 @@ def test_no_held_out_event_is_an_error(spark: SparkSession, taste: Config) -> No
     sums = evaluation.rank_test_part(untested, inputs.machine, inputs.catalogue)
     with pytest.raises(InputError, match="min_positives"):
         evaluate.evaluation_rows(inputs.model, sums, inputs.catalogue.n_items)
+
+
+def test_classes_are_voted_by_training_events_alone(
+    spark: SparkSession, taste: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items of one taste are equally near, so the two smallest of the user's training items of that taste vote."""
+    inputs = load_inputs(TableStore(spark, taste.tables.root), taste, EVALUATION)
+    assert later_classes(inputs.events, inputs.machine, inputs.catalogue, 2) is None  # all values are equal
+    rated = inputs.events.withColumn("value", 1.0 + F.col("item_id") % 3)
+
+    def star(item: int) -> float:
+        return 1.0 + item % 3
+
+    truth = {u: histories()[u][5] for u in range(N_USERS)}
+    voters = {u: sorted(train_part(u))[:2] for u in truth}
+    said = {u: min(voters[u], key=lambda i: (-sum(star(j) == star(i) for j in voters[u]), star(i))) for u in truth}
+    known = Counter(star(item) for u in histories() for item in train_part(u))
+    usual = min(known, key=lambda value: (-known[value], value))
+    for partitions in (1, 5):
+        monkeypatch.setattr(classes, "partitions_for", lambda *_, n=partitions: n)
+        found = later_classes(rated, inputs.machine, inputs.catalogue, 2)
+        assert found is not None
+        assert (found.users, found.users_without) == (N_USERS, 2)
+        accuracy = {ranker: class_metrics(table)["accuracy"] for ranker, table in found.tables.items()}
+        right = sum(star(said[u]) == star(item) for u, item in truth.items())
+        assert accuracy == {
+            "knn_class": pytest.approx(right / N_USERS),
+            "majority_class": pytest.approx(sum(star(item) == usual for item in truth.values()) / N_USERS),
+        }

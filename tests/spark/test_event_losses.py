@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from event_inputs import csv_folder
+from event_inputs import as_arrow, csv_folder
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -251,7 +251,7 @@ def test_lists_are_in_the_order_of_the_predicted_ratings(spark: SparkSession, ru
 def test_an_unseen_user_is_served_by_the_items_alone(spark: SparkSession, inputs: RankingInputs) -> None:
     machine = inputs.machine
     assert isinstance(machine, FmMachine)
-    ordered = ordered_events(inputs.events, 1, values=True).toArrow()
+    ordered = as_arrow(ordered_events(inputs.events, 1, values=True))
     (block,) = sequences_from_arrow(ordered.to_batches(), inputs.catalogue.feature_to_item)
     nothing = select(block, np.zeros(len(block.item), np.bool_))
     nobody = nothing._replace(user=np.full(block.n_users, 999_999))

@@ -30,7 +30,7 @@ def test_tables_of_a_run_and_of_a_second_one(spark: SparkSession, tmp_path: Path
     totals = result.totals
     assert (totals.rows_read, totals.events, totals.users, totals.items, totals.catalogue) == (21, 19, 2, 10, 12)
     assert (totals.positives, totals.test) == (13, 4)
-    assert result.versions == {"items": 0, "events": 0, "data_quality": 0, "vocabulary": 0}
+    assert result.versions == {"items": 1, "events": 1, "data_quality": 1, "vocabulary": 1}
 
     events = DeltaTable(str(tmp_path / "tables" / "events")).to_pandas().sort_values(["user_id", "position"])
     second = events[events.user_id == 2]
@@ -55,8 +55,8 @@ def test_tables_of_a_run_and_of_a_second_one(spark: SparkSession, tmp_path: Path
     assert catalogue.feature.tolist() == list(range(1, 13))
 
     again = run(spark, settings(folder, tables__root=str(tmp_path / "tables"), run__id="second"))
-    assert again.versions == {"items": 1, "events": 1, "data_quality": 1, "vocabulary": 0}
-    both = [store.read(EVENTS, version).drop("run_id").orderBy("user_id", "position").collect() for version in (0, 1)]
+    assert again.versions == {"items": 2, "events": 2, "data_quality": 2, "vocabulary": 1}
+    both = [store.read(EVENTS, version).drop("run_id").orderBy("user_id", "position").collect() for version in (1, 2)]
     assert both[0] == both[1]
 
 

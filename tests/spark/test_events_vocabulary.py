@@ -43,14 +43,14 @@ def test_first_numbering_and_growth(spark: SparkSession, store: TableStore) -> N
     ]  # fmt: skip
     same = field_values(catalogue(spark, {9: ["War"], 10: ["Art"]}).repartition(3))
     assert numbered(extend_vocabulary(store, same, "r2")) == first
-    assert store.version(VOCABULARY) == 0
+    assert store.version(VOCABULARY) == 1
     more = field_values(catalogue(spark, {8: ["Zoo"], 10: ["Bio"], 11: []}))
     grown = extend_vocabulary(store, more, "r3")
     assert numbered(grown) == [*first, ("item", "8"), ("item", "11"), ("genre", "Bio"), ("genre", "Zoo")]
     stored = store.read(VOCABULARY).orderBy("feature").collect()
     assert [(row["field"], row["value"]) for row in stored] == numbered(grown)
     assert {row["value"]: row["run_id"] for row in stored}["8"] == "r3"
-    assert store.version(VOCABULARY) == 1
+    assert store.version(VOCABULARY) == 2
 
 
 def test_text_ids_are_numbered_by_code_point(spark: SparkSession, store: TableStore) -> None:

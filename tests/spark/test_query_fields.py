@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
-from event_inputs import csv_folder, settings, write
+from event_inputs import as_arrow, csv_folder, settings, write
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -123,7 +123,7 @@ def test_queries_of_a_machine_from_its_tables(
     log = store.read(EVENTS).toPandas().sort_values(["user_id", "position"])
     if purpose == PUBLISH:
         fields = fields._replace(as_of=int(log.time.max().timestamp() * 1e6))
-    arrow = ordered_events(inputs.events, 1, context=fields).toArrow().to_batches()
+    arrow = as_arrow(ordered_events(inputs.events, 1, context=fields)).to_batches()
     (block,) = sequences_from_arrow(arrow, inputs.catalogue.feature_to_item, context=fields)
     asked = block if purpose == PUBLISH else select(block, block.part == TEST)
     known = block if purpose == PUBLISH else select(block, block.part == TRAIN)
@@ -150,7 +150,7 @@ def test_lists_are_ranked_with_the_context(spark: SparkSession, run: Config) -> 
     inputs, store = machine_of(spark, run, PUBLISH), TableStore(spark, run.tables.root)
     newest = int(store.read(EVENTS).agg(F.max(F.unix_micros("time"))).collect()[0][0])
     fields = inputs.machine.context._replace(as_of=newest)
-    arrow = ordered_events(inputs.events, 1, context=fields).toArrow().to_batches()
+    arrow = as_arrow(ordered_events(inputs.events, 1, context=fields)).to_batches()
     (block,) = sequences_from_arrow(arrow, inputs.catalogue.feature_to_item, context=fields)
     scores = user_queries(block, inputs.machine, block) @ inputs.machine.item_factors.T + inputs.machine.item_bias
     lists = store.read(TOP_N).toPandas()

@@ -106,4 +106,4 @@ def test_show_run_prints_and_leaves_a_page(
     assert path == Path(store.root) / "reports" / "r1.html"
     assert "&lt;b&gt;Bold&lt;/b&gt;" in path.read_text(encoding="utf-8")
     # the folder of the reports is not in the way of tables
-    assert store.version(C.PUBLICATIONS) == 0
+    assert store.version(C.PUBLICATIONS) == 1

@@ -40,7 +40,7 @@ def test_a_publication_names_the_versions_and_metrics_of_its_run(store: TableSto
     assert before - timedelta(seconds=1) < published(store).published_at <= datetime.now(UTC)
 
     publish(store, "r2", "fm-r2")
-    assert published(store).tables == {**second, "vocabulary": 0}
+    assert published(store).tables == {**second, "vocabulary": 1}
     assert (published(store).run_id, published(store, "r1").tables) == ("r2", first)
     rows = DeltaTable(store.path(C.PUBLICATIONS)).to_pandas()
     assert sorted(rows["run_id"]) == ["r1", "r2"]
@@ -50,7 +50,7 @@ def test_publishing_again_changes_nothing_and_no_order(store: TableStore) -> Non
     copy_run(store)
     first = publish(store, "r1", "fm-r1")
     assert publish(store, "r1", "fm-r1") == first
-    assert store.version(C.PUBLICATIONS) == first.version == 0
+    assert store.version(C.PUBLICATIONS) == first.version == 1
 
     write_run(store, "r2")
     assert publish(store, "r2", "fm-r2").row.publication == 2

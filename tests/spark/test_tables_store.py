@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,9 @@ from small_run import START, all_rows, copy_run, frame, schema
 from fm_spark.errors import TableError
 from fm_spark.parallel import side_by_side
 from fm_spark.tables import contracts as C
+from fm_spark.tables.driver_rows import fulfilled
+from fm_spark.tables.evolution import constraint
+from fm_spark.tables.in_order import ascending
 from fm_spark.tables.store import TableStore
 
 
@@ -35,6 +39,14 @@ def lists(spark: SparkSession, run_id: str = "r1", users: range = range(3), scor
         "CAST(NULL AS array<struct<kind:string,item_id:string,value:double>>) AS contributions",
         "CAST(NULL AS string) AS because", "CAST(NULL AS double) AS diversity_cost",
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def good(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> TableStore:
+    """A store with one good version of top_n, which refused rows leave as it is."""
+    store = TableStore(spark, str(tmp_path_factory.mktemp("good")))
+    store.write(lists(spark), C.TOP_N, "r1")
+    return store
 
 
 def published_row(contract: C.Contract) -> list[dict[str, Any]]:
@@ -62,15 +74,21 @@ def run_store(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_every_table_is_read_back_without_a_jvm(run_store: TableStore, contract: C.Contract) -> None:
     table = DeltaTable(run_store.path(contract))
     back = table.to_pandas()
-    assert table.version() == run_store.version(contract) == 0
+    assert table.version() == run_store.version(contract) == 1
     assert list(back.columns) == contract.column_names
     assert len(back) == len(all_rows("r1")[contract.name])
     assert table.metadata().description == contract.comment
     comments = {field.name: field.metadata["comment"] for field in table.schema().fields}
     assert comments == {column.name: column.comment for column in contract.columns}
     assert len(table.file_uris()) == 1
-    protocol = table.protocol()
-    assert (protocol.min_reader_version, protocol.min_writer_version) == (1, 2)
+    assert table.protocol().min_reader_version == 1
+    nullable = {field.name: field.nullable for field in table.schema().fields}
+    assert nullable == {column.name: column.nullable for column in contract.columns}
+    settings = table.metadata().configuration
+    assert settings["fm_spark.contract_version"] == str(contract.version)
+    checks = {name.removeprefix("delta.constraints."): sql for name, sql in settings.items() if "constraints" in name}
+    assert checks == {column.name: constraint(column) for column in contract.columns if column.condition}
+    assert settings.items() >= dict(contract.properties).items()
 
 
 def test_values_survive_the_way_to_pandas(run_store: TableStore) -> None:
@@ -100,7 +118,7 @@ def test_the_same_run_twice_leaves_the_same_rows_and_other_runs_alone(spark: Spa
     version = store.write(lists(spark, "r1", score="0.75"), C.TOP_N, "r1")
 
     rows = DeltaTable(store.path(C.TOP_N)).to_pandas().sort_values(["run_id", "user_id"])
-    assert version == 2
+    assert version == 3
     assert rows["score"].tolist() == [0.75] * 3 + [0.5] * 3
     assert rows["run_id"].tolist() == ["r1"] * 3 + ["r2"] * 3
 
@@ -127,11 +145,11 @@ def test_append_adds_only_what_is_new_and_never_changes_a_row(spark: SparkSessio
     again = store.write(grown, C.VOCABULARY, "r2")
 
     rows = DeltaTable(store.path(C.VOCABULARY)).to_pandas().sort_values("feature")
-    assert (version, again) == (1, 1)
+    assert (version, again) == (2, 2)
     assert rows[["value", "feature", "run_id"]].values.tolist() == [["a", 0, "r1"], ["b", 1, "r2"]]
     with pytest.raises(TableError, match=r"only grows.*'value': 'a', 'feature': 7"):
         store.write(vocabulary(spark, [("item", "a", 7)], "r3"), C.VOCABULARY, "r3")
-    assert store.version(C.VOCABULARY) == 1
+    assert store.version(C.VOCABULARY) == 2
     comments = {f.name: f.metadata.get("comment") for f in DeltaTable(store.path(C.VOCABULARY)).schema().fields}
     assert comments == {c.name: c.comment for c in C.VOCABULARY.columns}
 
@@ -140,11 +158,12 @@ def test_every_commit_says_who_made_it(spark: SparkSession, store: TableStore) -
     store.write(lists(spark, "r1"), C.TOP_N, "r1")
     store.write(lists(spark, "r2"), C.TOP_N, "r2")
     notes = [json.loads(commit["userMetadata"]) for commit in DeltaTable(store.path(C.TOP_N)).history()]
-    assert [(note["run_id"], note["job"], note["table"]) for note in notes] == [
-        ("r2", "recommend", "top_n"), ("r1", "recommend", "top_n"),
+    assert [(note.get("run_id"), note.get("job"), note["table"]) for note in notes] == [
+        ("r2", "recommend", "top_n"), ("r1", "recommend", "top_n"), (None, None, "top_n"),
     ]  # fmt: skip
+    assert notes[-1]["contract_version"] == C.TOP_N.version
     versions = [store.version_of_run(C.TOP_N, run) for run in ("r1", "r2", "r3")]
-    assert versions == [0, 1, None]
+    assert versions == [1, 2, None]
 
 
 def test_rows_lie_in_the_order_of_the_contract(spark: SparkSession, store: TableStore) -> None:
@@ -156,7 +175,7 @@ def test_rows_lie_in_the_order_of_the_contract(spark: SparkSession, store: Table
 def test_large_tables_get_several_files_with_disjoint_keys(
     spark: SparkSession, store: TableStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fm_spark.tables.shape._FILE_BYTES", 20_000)
+    monkeypatch.setattr("fm_spark.tables.shape._FILE_BYTES", 4_000)
     store.write(lists(spark, users=range(1000)), C.TOP_N, "r1")
     files = DeltaTable(store.path(C.TOP_N)).get_add_actions(flatten=True)
     bounds = sorted(zip(files["min.user_id"].to_pylist(), files["max.user_id"].to_pylist(), strict=True))
@@ -168,24 +187,47 @@ def test_large_tables_get_several_files_with_disjoint_keys(
     ("change", "message"),
     [
         (lambda df: df.drop("rank", "score"), "no column rank, score"),
-        (lambda df: df.withColumn("score", F.when(F.col("user_id") > 0, F.col("score"))), r"score \(1 of 3 rows\)"),
-        (lambda df: df.withColumn("user_id", F.lit(7)), r"1 keys .* \(r1, 7, 1\) 3 times"),
-        (lambda df: df.withColumn("run_id", F.lit("other")), "3 rows carry another run_id than r1"),
+        (
+            lambda df: df.withColumn("score", F.when(F.col("user_id") > 0, F.col("score"))),
+            r"no value in score \(1 of 3 rows\): \(r1, default, 0, 1\)",
+        ),
+        (lambda df: df.withColumn("user_id", F.lit(7)), r"1 keys .* \(r1, default, 7, 1\) 3 times"),
+        (
+            lambda df: df.withColumn("run_id", F.lit("other")),
+            r"run_id must be r1 \(3 of 3 rows\): \(other, default, 0, 1\) has other",
+        ),
+        (
+            lambda df: df.withColumn("rank", -F.col("user_id").cast("int")),
+            r"rank must be >= 1 \(3 of 3.*\(r1, default, 1, -1\) has -1",
+        ),
+        (lambda df: df.withColumn("score", F.lit("NaN").cast("double")), r"score (must be finite|\(3 of 3 rows\))"),
+        (lambda df: df.withColumn("score", F.lit("-Infinity").cast("double")), r"score must be finite .*has -inf"),
+        (lambda df: df.withColumn("source", F.lit("guess")), r"source must be one of model, .* has guess"),
         (lambda df: df.withColumn("user_id", F.col("user_id") + 0.5), "identifiers are bigint or string"),
         (lambda df: df.withColumn("user_id", F.col("user_id").cast("string")), "user_id as bigint.*string"),
     ],
-    ids=["missing column", "null", "repeated key", "other run", "no id type", "other id type"],
+    ids=[
+        "missing column",
+        "null",
+        "repeated key",
+        "other run",
+        "bound",
+        "nan",
+        "infinite",
+        "unknown word",
+        "no id type",
+        "other id type",
+    ],
 )
 def test_bad_rows_are_refused_and_the_last_version_stays(
-    spark: SparkSession, store: TableStore, change, message
+    spark: SparkSession, good: TableStore, change, message
 ) -> None:
-    store.write(lists(spark), C.TOP_N, "r1")
     bad = change(lists(spark))
     with pytest.raises(TableError, match=message):
-        store.write(bad, C.TOP_N, "r1")
+        good.write(bad, C.TOP_N, "r1")
     with pytest.raises(TableError, match=message):
-        store.write(bad.toPandas(), C.TOP_N, "r1")
-    assert (store.version(C.TOP_N), store.read(C.TOP_N).count()) == (0, 3)
+        good.write(bad.toPandas(), C.TOP_N, "r1")
+    assert (good.version(C.TOP_N), good.read(C.TOP_N).count()) == (1, 3)
 
 
 @pytest.mark.parametrize("contract", C.ALL, ids=lambda contract: contract.name)
@@ -213,9 +255,91 @@ def test_tables_are_written_side_by_side_and_each_commit_says_its_own(spark: Spa
         return store.write(made, contract, run_id)
 
     tasks = {c.name: partial(write, c, run) for c, run in zip(contracts, names, strict=True)}
-    assert set(side_by_side(tasks).values()) == {0}
+    assert set(side_by_side(tasks).values()) == {1}
     notes = {c.name: json.loads(DeltaTable(store.path(c)).history()[0]["userMetadata"])["run_id"] for c in contracts}
     assert notes == {c.name: run for c, run in zip(contracts, names, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("check", "type_", "values"),
+    [
+        (C.Check(), "double", [0.0, None, math.inf, -math.inf]),
+        (C.Check(at_least=0), "double", [-0.5, 0.0, math.inf, None]),
+        (C.Check(at_most=1), "float", [1.0, 1.5, -math.inf]),
+        (C.Check(at_least=0, at_most=1), "int", [-1, 0, 1, 2, None]),
+        (C.Check(one_of=("a'b", "c")), "string", ["a'b", "c", "d", None]),
+        (C.Check(), "array<float>", [[1.0, math.nan], [0.0], [], [-math.inf, 2.0], None]),
+        (C.Check(at_least=0), "array<int>", [[0, 1], [2, -1], []]),
+        (C.Check(one_of=("a",)), "array<string>", [["a", "a"], ["b"], []]),
+        (
+            C.Check(fields=(("share", C.Check(at_least=0, at_most=1)), ("n", C.Check(at_least=2)))),
+            "array<struct<name:string,share:double,n:bigint>>",
+            [[("x", 0.5, 2)], [("x", 0.5, 2), ("y", 1.5, 2)], [("x", math.nan, 2)], [("x", 0.0, 1)], []],
+        ),
+    ],
+    ids=str,
+)
+def test_a_check_means_the_same_in_spark_and_on_the_driver(
+    spark: SparkSession, check: C.Check, type_: str, values: list[Any]
+) -> None:
+    column = C.Column("x", type_, "", nullable=True, check=check)
+    rows = spark.createDataFrame([(value,) for value in values], f"x {type_}")
+    in_spark = [row[0] is not False for row in rows.selectExpr(column.condition).collect()]
+    assert fulfilled(pd.Series(values, dtype=object), check, type_).tolist() == in_spark
+    assert not all(in_spark)
+
+
+def test_all_that_is_wrong_is_said_at_once_with_five_rows_each(spark: SparkSession, store: TableStore) -> None:
+    rows = lists(spark, users=range(9)).selectExpr(
+        "* EXCEPT (rank, title)", "0 AS rank", "CAST(NULL AS STRING) AS title"
+    )
+    rows = rows.unionAll(rows)
+    said = []
+    for given in (rows, rows.toPandas()):
+        with pytest.raises(TableError, match=r"rank must be >= 1 \(18 of 18 rows\)") as raised:
+            store.write(given, C.TOP_N, "r1")
+        said.append(str(raised.value))
+    assert said[0] == said[1]
+    assert said[0].count("has 0") == said[0].count("2 times") == 5
+    assert "no value in title (18 of 18 rows): (r1, default, 0, 0), (r1, default, 0, 0), (r1, default, 1, 0)" in said[0]
+    assert "9 keys occur more than once" in said[0]
+    assert not store.exists(C.TOP_N)
+
+
+def in_order(rows: DataFrame) -> DataFrame:
+    """The rows as a task makes them that proves their order."""
+    proof = partial(ascending, key=("user_id", "list_name", "rank"), table="top_n")
+    return rows.repartitionByRange(2, "user_id").sortWithinPartitions("user_id").mapInArrow(proof, rows.schema)
+
+
+@pytest.mark.parametrize("mode", ["new", "there"])
+def test_rows_in_order_are_written_as_they_come(spark: SparkSession, store: TableStore, mode: str) -> None:
+    if mode == "there":
+        store.write(lists(spark, users=range(1)), C.TOP_N, "r1")
+    version = store.write(in_order(lists(spark, users=range(100))), C.TOP_N, "r1", in_order=True)
+    assert sorted(row["user_id"] for row in store.read(C.TOP_N, version).collect()) == list(range(100))
+    files = DeltaTable(store.path(C.TOP_N)).get_add_actions(flatten=True)
+    bounds = sorted(zip(files["min.user_id"].to_pylist(), files["max.user_id"].to_pylist(), strict=True))
+    assert len(bounds) == 2
+    assert bounds[0][1] < bounds[1][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda df: df.unionAll(df), r"3 rows do not follow .*\(0, default, 1\) after \(0, default, 1\)"),
+        (lambda df: df.withColumn("rank", F.lit(0)), r"rank must be >= 1 \(3 of 3 rows\): \(r1, default, 0, 0\) has 0"),
+        (lambda df: df.withColumn("title", F.lit(None).cast("string")), r"no value in title \(3 of 3 rows\)"),
+        (lambda df: df.withColumn("run_id", F.lit("other")), r"run_id must be r1 \(3 of 3 rows\)"),
+    ],
+    ids=["repeated key", "bound", "null", "other run"],
+)
+def test_bad_rows_in_order_are_refused_before_the_commit(
+    spark: SparkSession, good: TableStore, change, message
+) -> None:
+    with pytest.raises(TableError, match=message):
+        good.write(in_order(change(lists(spark))), C.TOP_N, "r1", in_order=True)
+    assert (good.version(C.TOP_N), good.read(C.TOP_N).count()) == (1, 3)
 
 
 def test_at_most_five_repeated_keys_are_named(spark: SparkSession, store: TableStore) -> None:
@@ -243,10 +367,10 @@ def test_rows_that_fail_on_the_way_leave_the_last_version(
     with pytest.raises(Exception, match="broken on purpose"):
         store.write(broken, C.TOP_N, "r1")
     if mode == "there":
-        assert (store.version(C.TOP_N), store.read(C.TOP_N).count()) == (0, 3)
+        assert (store.version(C.TOP_N), store.read(C.TOP_N).count()) == (1, 3)
     else:
-        assert not store.exists(C.TOP_N)
-        assert store.write(lists(spark), C.TOP_N, "r1") == 0
+        assert store.read(C.TOP_N).isEmpty()
+        assert store.write(lists(spark), C.TOP_N, "r1") == 1
 
 
 def test_an_empty_table_can_be_written_and_read(spark: SparkSession, store: TableStore) -> None:
@@ -300,7 +424,7 @@ def test_what_is_not_ours_is_left_alone(spark: SparkSession, store: TableStore) 
 
 def test_an_empty_folder_at_the_place_of_a_table_is_no_obstacle(spark: SparkSession, store: TableStore) -> None:
     Path(store.path(C.TOP_N)).mkdir(parents=True)
-    assert store.write(lists(spark), C.TOP_N, "r1") == 0
+    assert store.write(lists(spark), C.TOP_N, "r1") == 1
 
 
 def test_roots_are_paths_or_uris(spark: SparkSession, tmp_path: Path) -> None:

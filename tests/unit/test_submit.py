@@ -43,6 +43,10 @@ def test_the_command_names_master_package_job_and_arguments(capsys: pytest.Captu
     assert words[job + 1 :] == ["--config", config, "--set", "train.k=8", "--run-id", "12", "--verbose"]
 
 
+def test_what_score_answers_travels_to_the_job(capsys: pytest.CaptureFixture[str]) -> None:
+    assert after(dry_run(capsys, "score", "--as", "class"), "--as") == ["class"]
+
+
 def test_words_with_spaces_and_quotes_survive_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
     assert after(dry_run(capsys, "events", "--set", "tables.root='a b; $HOME'"), "--set") == [
         "tables.root='a b; $HOME'"
@@ -127,6 +131,8 @@ def test_variables_that_the_caller_has_set_stay() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["train", "--as", "class"], "--as is an option of score, not of train"),
+        (["score", "--as", "stars"], "score.answer = 'stars'"),
         (["recomend"], "unknown job 'recomend'; did you mean recommend?"),
         (["xyz"], "unknown job 'xyz' (jobs: pipeline, events"),
         ([], "JOB"),

@@ -5,6 +5,7 @@ Everything that needs to know a table (the writer, the reader, the documentation
 
 from __future__ import annotations
 
+from fm_spark.tables.contracts.check import Check
 from fm_spark.tables.contracts.clusters import (
     CLUSTER_CHANGES,
     CLUSTER_PROFILES,
@@ -55,6 +56,7 @@ __all__ = [
     "USER_CLUSTERS",
     "USER_CLUSTER_PROFILES",
     "VOCABULARY",
+    "Check",
     "Column",
     "Contract",
     "Mode",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from fm_spark.tables.contracts.check import FROM_0, SHARE, Check
 from fm_spark.tables.contracts.contract import ID, MODEL_VERSION, RUN_ID, Column, Contract
+from fm_spark.tables.contracts.example import RUN, Example
 
 _CLUSTER_ID = Column(
     "cluster_id",
     "int",
     "key of cluster_profiles; goes on from the last publication, so that ids may have gaps, and is never given twice",
+    check=FROM_0,
 )
 _STABILITY = Column(
     "stability",
@@ -15,6 +18,7 @@ _STABILITY = Column(
     "adjusted Rand index of these clusters and those that the ids come from, over the items that both have: 1 the "
     "same, 0 no more alike than by chance; null without an earlier publication",
     nullable=True,
+    check=Check(at_most=1),
 )
 _TRAITS = "array<struct<name:string,share:double,lift:double>>"
 
@@ -32,6 +36,7 @@ ITEM_CLUSTERS = Contract(
             "double",
             "Euclidean distance to the cluster's centre, 0 to 2, of the normalised vector that assigned the item "
             "(that of a rare item is blended with what its genres suggest)",
+            check=FROM_0,
         ),
         Column("is_medoid", "boolean", "true for the item nearest to the centre (one per cluster)"),
         Column(
@@ -44,7 +49,15 @@ ITEM_CLUSTERS = Contract(
     key=("run_id", "item_id"),
     mode="by_run",
     order=("cluster_id", "item_id"),
+    example=Example(
+        "The items of a cluster, nearest to its centre first",
+        ("item_id", "title", "distance"),
+        (("run_id", "=", RUN), ("cluster_id", "=", 0)),
+        "distance",
+    ),
 )
+
+_STANDING_OUT = Check(fields=(("share", SHARE), ("lift", FROM_0)))
 
 CLUSTER_PROFILES = Contract(
     "cluster_profiles",
@@ -52,27 +65,35 @@ CLUSTER_PROFILES = Contract(
     (
         RUN_ID,
         MODEL_VERSION,
-        Column("cluster_id", "int", "as in item_clusters"),
-        Column("size", "bigint", "items in the cluster"),
+        Column("cluster_id", "int", "as in item_clusters", check=FROM_0),
+        Column("size", "bigint", "items in the cluster", check=FROM_0),
         Column("label", "string", "a name made from the genres, tags and exemplars"),
         Column(
             "top_genres",
             _TRAITS,
             "what sets the cluster apart, best first; lift = share in the cluster / share in the catalogue",
+            check=_STANDING_OUT,
         ),
         Column(
             "top_tags",
             _TRAITS,
             "tags by lift; empty when the input has none",
+            check=_STANDING_OUT,
         ),
         Column("top_decades", _TRAITS, "decades of release (1990s) by lift; empty when the input has no years"),
         Column(
             "exemplars",
             "array<struct<item_id:string,title:string,distance:double,count:bigint>>",
             "five items that are close to the centre and well known; item_id as text",
+            check=Check(fields=(("distance", FROM_0), ("count", FROM_0))),
         ),
         Column("cohesion", "double", "mean cosine of the items' vectors and the cluster's centre, 1 = all alike"),
-        Column("status", "string", "kept (the id comes from the last publication) | born (a new id)"),
+        Column(
+            "status",
+            "string",
+            "kept (the id comes from the last publication) | born (a new id)",
+            check=Check(one_of=("kept", "born")),
+        ),
         _STABILITY,
     ),
     key=("run_id", "cluster_id"),
@@ -86,9 +107,16 @@ CLUSTER_CHANGES = Contract(
         RUN_ID,
         MODEL_VERSION,
         Column("cluster_id", "int", "as in item_clusters; of a dead cluster as in those of matched_run_id"),
-        Column("status", "string", "kept (in both runs) | born (new in this run) | dead (no longer in this run)"),
-        Column("size", "bigint", "items in the cluster now; 0 of a dead one"),
-        Column("size_before", "bigint", "items in the cluster of that id in matched_run_id; 0 of a new one"),
+        Column(
+            "status",
+            "string",
+            "kept (in both runs) | born (new in this run) | dead (no longer in this run)",
+            check=Check(one_of=("kept", "born", "dead")),
+        ),
+        Column("size", "bigint", "items in the cluster now; 0 of a dead one", check=FROM_0),
+        Column(
+            "size_before", "bigint", "items in the cluster of that id in matched_run_id; 0 of a new one", check=FROM_0
+        ),
         Column(
             "counterpart_id",
             "int",
@@ -96,7 +124,7 @@ CLUSTER_CHANGES = Contract(
             "most of its items are in now; null when none of them is in both runs",
             nullable=True,
         ),
-        Column("shared_items", "bigint", "items that are in this cluster and in its counterpart"),
+        Column("shared_items", "bigint", "items that are in this cluster and in its counterpart", check=FROM_0),
         _STABILITY,
         Column(
             "matched_run_id",
@@ -117,7 +145,7 @@ USER_CLUSTERS = Contract(
         RUN_ID,
         MODEL_VERSION,
         Column("user_id", ID, "the user, as in the input"),
-        Column("cluster_id", "int", "from 0; key of user_cluster_profiles; of this run alone"),
+        Column("cluster_id", "int", "from 0; key of user_cluster_profiles; of this run alone", check=FROM_0),
         Column(
             "distance", "double", "Euclidean distance to the group's centre, 0 to 2, of the normalised query vector"
         ),
@@ -134,7 +162,7 @@ USER_CLUSTER_PROFILES = Contract(
         RUN_ID,
         MODEL_VERSION,
         Column("cluster_id", "int", "as in user_clusters"),
-        Column("size", "bigint", "users in the group"),
+        Column("size", "bigint", "users in the group", check=FROM_0),
         Column("label", "string", "a name made from the genres and exemplars"),
         Column(
             "top_genres",
@@ -151,4 +179,7 @@ USER_CLUSTER_PROFILES = Contract(
     ),
     key=("run_id", "cluster_id"),
     mode="by_run",
+    example=Example(
+        "What the clusters are about", ("cluster_id", "label", "size"), (("run_id", "=", RUN),), "cluster_id"
+    ),
 )

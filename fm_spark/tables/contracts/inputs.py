@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fm_spark.tables.contracts.check import FROM_0, SHARE, Check
 from fm_spark.tables.contracts.contract import ID, RUN_ID, Column, Contract
+from fm_spark.tables.contracts.example import RUN, Example
 
 EVENTS = Contract(
     "events",
@@ -12,19 +14,21 @@ EVENTS = Contract(
         Column("item_id", ID, "the item, as in the input"),
         Column("time", "timestamp", "when, UTC"),
         Column("value", "double", "rating or strength, in the input's unit; 1 without a value column"),
-        Column("label", "double", "1 when liked (value >= events.positive_threshold), else 0"),
-        Column("weight", "double", "how many events this one counts for in training; 1 unless given"),
+        Column("label", "double", "1 when liked (value >= events.positive_threshold), else 0", check=SHARE),
+        Column("weight", "double", "how many events this one counts for in training; 1 unless given", check=FROM_0),
         Column(
             "split",
             "string",
             "train (known before the test starts), test (held-out positive) or unused (later, not tested)",
+            check=Check(one_of=("train", "test", "unused")),
         ),
-        Column("position", "int", "0-based place in the user's history, by time, then item id"),
-        Column("item_feature", "int", "feature index of the item (field item of the vocabulary)"),
+        Column("position", "int", "0-based place in the user's history, by time, then item id", check=FROM_0),
+        Column("item_feature", "int", "feature index of the item (field item of the vocabulary)", check=FROM_0),
         Column(
             "indices",
             "array<int>",
             "feature indices of the static fields (item, genres), ascending; key into vocabulary",
+            check=FROM_0,
         ),
         Column("values", "array<float>", "feature values, parallel to indices"),
         RUN_ID,
@@ -32,6 +36,9 @@ EVENTS = Contract(
     key=("user_id", "item_id"),
     mode="replace",
     order=("user_id", "position"),
+    example=Example(
+        "The history of a user", ("position", "item_id", "value", "split"), (("user_id", "=", 10),), "position"
+    ),
 )
 
 VOCABULARY = Contract(
@@ -45,12 +52,13 @@ VOCABULARY = Contract(
             "hour_of_week, days_since_first, calendar, user:<column>",
         ),
         Column("value", "string", "the value as text; __unseen__ stands for every value that is not listed"),
-        Column("feature", "int", "feature index, dense from 0"),
+        Column("feature", "int", "feature index, dense from 0", check=FROM_0),
         Column("run_id", "string", "the run that added the row"),
     ),
     key=("field", "value"),
     mode="append",
     order=("feature",),
+    example=Example("The feature of an item", ("feature",), (("field", "=", "item"), ("value", "=", "1")), "feature"),
 )
 
 ITEMS = Contract(
@@ -62,8 +70,8 @@ ITEMS = Contract(
         Column("genres", "array<string>", "genres, sorted; empty when unknown"),
         Column("year", "int", "release year", nullable=True),
         Column("tags", "array<string>", "distinct tags given by users, lower case, most given first; empty when none"),
-        Column("item_feature", "int", "feature index of the item (field item of the vocabulary)"),
-        Column("count", "bigint", "events of the item, all splits"),
+        Column("item_feature", "int", "feature index of the item (field item of the vocabulary)", check=FROM_0),
+        Column("count", "bigint", "events of the item, all splits", check=FROM_0),
         Column(
             "attributes",
             "map<string, array<string>>",
@@ -75,6 +83,7 @@ ITEMS = Contract(
     key=("item_id",),
     mode="replace",
     order=("item_id",),
+    example=Example("What an item is", ("item_id", "title", "count"), (("item_id", "=", 1),), "item_id"),
 )
 
 USERS = Contract(
@@ -88,6 +97,7 @@ USERS = Contract(
     key=("user_id",),
     mode="replace",
     order=("user_id",),
+    example=Example("Who is known", ("user_id",), (), "user_id"),
 )
 
 DATA_QUALITY = Contract(
@@ -97,11 +107,17 @@ DATA_QUALITY = Contract(
         RUN_ID,
         Column("step", "string", "the job that checked: events, train, recommend, ..."),
         Column("check", "string", "what was looked for, for example exact_duplicates"),
-        Column("rows", "bigint", "how many rows were found"),
-        Column("action", "string", "kept, dropped or counted"),
+        Column("rows", "bigint", "how many rows were found", check=FROM_0),
+        Column("action", "string", "kept, dropped or counted", check=Check(one_of=("kept", "dropped", "counted"))),
         Column("detail", "string", "what the check means, in one sentence"),
         Column("examples", "array<string>", "up to five of the rows found"),
     ),
     key=("run_id", "step", "check"),
     mode="by_run",
+    example=Example(
+        "What was dropped from the input",
+        ("step", "rows", "detail"),
+        (("run_id", "=", RUN), ("rows", ">", 0)),
+        "detail",
+    ),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fm_spark.tables.contracts.check import FROM_1, Check
 from fm_spark.tables.contracts.contract import ID, MODEL_VERSION, RUN_ID, Column, Contract
+from fm_spark.tables.contracts.example import RUN, Example
 
 TOP_N = Contract(
     "top_n",
@@ -10,9 +12,9 @@ TOP_N = Contract(
     (
         RUN_ID,
         MODEL_VERSION,
-        Column("list_name", "string", "default, or the name of a list of recommend.lists"),
+        Column("list_name", "string", "default, or the name of a list of recommend.lists", since=2),
         Column("user_id", ID, "the customer, as in the input"),
-        Column("rank", "int", "1 is best; dense within a list"),
+        Column("rank", "int", "1 is best; dense within a list", check=FROM_1),
         Column("item_id", ID, "the recommended item, as in the input"),
         Column("title", "string", "its title"),
         Column(
@@ -25,6 +27,7 @@ TOP_N = Contract(
             "string",
             "model (the machine, a user it was trained on), history (the machine, from the events of a later user) or "
             "popular (a user without an event on an item that the machine knows)",
+            check=Check(one_of=("model", "history", "popular")),
         ),
         Column(
             "contributions",
@@ -50,4 +53,13 @@ TOP_N = Contract(
     key=("run_id", "list_name", "user_id", "rank"),
     mode="by_run",
     order=("user_id", "list_name", "rank"),
+    # some 70,000 rows: a look-up decodes one row group, see docs/performance.md, "Reading one list"
+    row_group_bytes=2**20,
+    properties=(("delta.enableChangeDataFeed", "true"),),
+    example=Example(
+        "The best items of a user",
+        ("rank", "item_id", "title", "score"),
+        (("run_id", "=", RUN), ("list_name", "=", "default"), ("user_id", "=", 10), ("rank", "<=", 10)),
+        "rank",
+    ),
 )
