@@ -74,7 +74,8 @@ def run_job(job: str, run: Callable[[SparkSession, Config], object], arguments: 
     # pyspark's own handler of Ctrl-C talks to a JVM that has had the signal too and is closing
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with lineage(job, config), _own_tables(spark, config, job):
+        only_tells = getattr(arguments, "dry_run", False)  # and commits nothing, so it needs no lock
+        with lineage(job, config), contextlib.nullcontext() if only_tells else _own_tables(spark, config, job):
             run(spark, config)
     finally:
         # after a lost JVM this would fail too, and hide why
