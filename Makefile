@@ -22,8 +22,11 @@ $(READY): requirements.lock pyproject.toml scripts/setup.sh scripts/fetch_delta.
 run: $(READY) ## train on the bundled MovieLens ratings and write the tables to warehouse/
 	@./spark-submit.sh pipeline --config conf/local.toml
 
+# test modules side by side: a Spark session of a small test waits more than it computes
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+
 test: $(READY) ## run every test
-	@$(VENV_PYTHON) -m pytest
+	@$(VENV_PYTHON) -m pytest $(SIDE_BY_SIDE)
 
 .venv-$(PAIR)/.ready: $(READY) requirements-$(PAIR).lock scripts/setup-pair.sh
 	@scripts/setup-pair.sh $(PAIR)
