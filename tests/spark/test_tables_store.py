@@ -327,7 +327,7 @@ def test_rows_in_order_are_written_as_they_come(spark: SparkSession, store: Tabl
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda df: df.unionAll(df), r"3 rows do not follow .*\(0, default, 1\) after \(0, default, 1\)"),
+        (lambda df: df.unionAll(df), r"rows do not follow .*\((\d), default, 1\) after \(\1, default, 1\)"),
         (lambda df: df.withColumn("rank", F.lit(0)), r"rank must be >= 1 \(3 of 3 rows\): \(r1, default, 0, 0\) has 0"),
         (lambda df: df.withColumn("title", F.lit(None).cast("string")), r"no value in title \(3 of 3 rows\)"),
         (lambda df: df.withColumn("run_id", F.lit("other")), r"run_id must be r1 \(3 of 3 rows\)"),
