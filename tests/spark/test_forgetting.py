@@ -168,7 +168,7 @@ def test_ids_that_are_texts_and_events_that_moved_on(spark: SparkSession, tmp_pa
 
     tables = {c.name: write(c, "r1") for c in (C.EVENTS, C.TOP_N)}
     store.write(
-        frame(spark, C.FM_MODEL, [{**row, "input_versions": {"events": 0}} for row in all_rows("r1")["fm_model"]]),
+        frame(spark, C.FM_MODEL, [{**row, "input_versions": {"events": 1}} for row in all_rows("r1")["fm_model"]]),
         C.FM_MODEL,
         "r1",
     )
@@ -177,6 +177,6 @@ def test_ids_that_are_texts_and_events_that_moved_on(spark: SparkSession, tmp_pa
     told = forget(store, ["o'neill"])
     assert told.stale == ("events",), "the newest events are of a run that is not published"
     (now,) = publications(store)
-    assert (now.tables["events"], now.tables["top_n"]) == (0, 1)
+    assert (now.tables["events"], now.tables["top_n"]) == (1, 2)
     assert store.read(C.EVENTS).where('user_id = "o\'neill"').isEmpty()
     assert not store.read(C.EVENTS).isEmpty()

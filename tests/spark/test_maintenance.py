@@ -34,7 +34,7 @@ def written(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pa
     for number, run in enumerate(RUNS, start=1):
         rows = all_rows(run)
         tables = {c.name: store.write(frame(spark, c, rows[c.name]), c, run) for c in (C.EVENTS, C.TOP_N)}
-        at, inputs = datetime(2020, 1, number, tzinfo=UTC), {"events": number - 1}
+        at, inputs = datetime(2020, 1, number, tzinfo=UTC), {"events": number}
         write_publication(store, Publication(number, run, f"fm-{run}", at, tables, {}, input_versions=inputs))
     return Path(store.root)
 
@@ -47,9 +47,9 @@ def store(spark: SparkSession, written: Path, tmp_path: Path) -> TableStore:
 
 
 def contents(store: TableStore, run: int) -> dict[str, list[Any]]:
-    """What a publication shows, by table: the version is that of the run's own commit."""
-    events = store.read(C.EVENTS, run - 1).collect()
-    lists = store.read(C.TOP_N, run - 1).where(f"run_id = 'r{run}'").collect()
+    """What a publication shows, by table: version 0 is the empty table, each run has made one more."""
+    events = store.read(C.EVENTS, run).collect()
+    lists = store.read(C.TOP_N, run).where(f"run_id = 'r{run}'").collect()
     return {"events": sorted(events), "top_n": sorted(lists)}
 
 
@@ -75,10 +75,10 @@ def test_what_the_last_publications_name_stays_and_what_older_ones_name_goes(sto
     done = {plan.contract.name: plan for plan in maintain(store, SETTINGS, later())}
     assert [file.uri for file in done["events"].stays.gone] == [file.uri for file in planned["events"].stays.gone]
     assert {run: contents(store, run) for run in (2, 3)} == before
-    for version in (1, 2):  # and for readers without a JVM
+    for version in (2, 3):  # and for readers without a JVM
         assert DeltaTable(store.path(C.EVENTS), version=version).to_pyarrow_table().num_rows == len(before[2]["events"])
-    with pytest.raises(TableError, match=r"version 0 of table events was removed by maintenance.*left are 1 and 2 and"):
-        store.read(C.EVENTS, 0)
+    with pytest.raises(TableError, match=r"version 1 of table events was removed by maintenance.*left are 2 and 3 and"):
+        store.read(C.EVENTS, 1)
     assert "r1" not in {row["run_id"] for row in store.read(C.TOP_N).select("run_id").collect()}
     assert {row["run_id"] for row in store.read(C.PUBLICATIONS).collect()} == set(RUNS), "who was published is known"
 
