@@ -138,7 +138,7 @@ def test_the_newest_model_of_a_purpose(store: TableStore) -> None:
 
 def test_events_and_items_of_two_runs_are_not_trained_on(store: TableStore) -> None:
     copy_run(store, ("events",))
-    versions = {"events": 0, "items": 0}
+    versions = {"events": 1, "items": 1}
     check_one_run(store, versions)
     versions["items"] = store.write(frame(store.spark, C.ITEMS, all_rows("r2")["items"]), C.ITEMS, "r2")
     with pytest.raises(TableError, match=r"the events are of run r1 and the items of run r2.*spark-submit.sh events"):
