@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -74,6 +75,8 @@ def main() -> None:
 
 def _ours(spark: SparkSession, a: argparse.Namespace) -> float:
     config = load_config(overrides=[f"tables.root='{a.root}'", f"run.id='{RUN}'", f"recommend.n={a.n}"])
+    # every night is a new run; to replace the lists of the same run is another thing (twice the rows, for the feed)
+    shutil.rmtree(a.root / "top_n", ignore_errors=True)
     begin = time.perf_counter()
     result = recommend.run(spark, config)
     whole = time.perf_counter() - begin
@@ -94,7 +97,7 @@ def _parts(spark: SparkSession, a: argparse.Namespace) -> None:
     inputs = load_inputs(store, config, PUBLISH)
     loaded = time.perf_counter()
     users = served(store, inputs)
-    tasks = list_tasks(spark, a.users, a.n)
+    tasks = list_tasks(spark, a.users, a.n, a.items)
     drain = partial(_drained, inputs.catalogue.feature_to_item)
     histories(users.events, tasks).mapInArrow(drain, "n long").write.format("noop").mode("overwrite").save()
     read = time.perf_counter()
@@ -130,6 +133,7 @@ def _als(spark: SparkSession, a: argparse.Namespace, ours: float) -> None:
         subset = spark.range(n).select(F.col("id").cast("int").alias("user"))
         model.recommendForUserSubset(subset, a.n).write.format("noop").mode("overwrite").save()
         seconds[n] = time.perf_counter() - begin
+        print(f"ALS, {n:,} users: {seconds[n]:.1f} s", flush=True)
     few, many = seconds
     all_users = (seconds[many] - seconds[few]) / (many - few) * a.users
     print(f"Spark ALS recommendForUserSubset: {seconds[many]:.1f} s for {many:,} users, {all_users:.0f} s for all")

@@ -75,6 +75,9 @@ def _rows(spark: SparkSession, users: int, n: int, items: int, files: int) -> Da
         "*",
         "concat('A film with a title, The ', item_id, ' (1999)') AS title",
         "5 - rank / 50 + pmod(xxhash64(user_id, rank), 1000003) / 1e9D AS score",
+        "CAST(NULL AS array<struct<kind:string,item_id:string,value:double>>) AS contributions",
+        "CAST(NULL AS string) AS because",
+        "CAST(NULL AS double) AS diversity_cost",
     )  # fmt: skip
 
 

@@ -26,10 +26,12 @@ T = TypeVar("T")
 _BLOCK_EVENTS = 250_000
 _BLOCK_USERS = 2_048
 _PARTITION_EVENTS = 500_000
-# a row of a list on disk, and files that are read well
+# a row of a list on disk takes 13 to 20 bytes, more with explanations; files that are read well, and how small is small
 _ROW_BYTES = 16
-_FILE_BYTES = 192 * 2**20
-_MOST_FILES = 20
+_FILE_BYTES = 160 * 2**20
+_SMALLEST_FILE = 96 * 2**20
+# a second of one core, roughly
+_SCORES = 500_000_000
 
 
 def partitions_for(spark: SparkSession, catalogue: Catalogue) -> int:
@@ -37,18 +39,20 @@ def partitions_for(spark: SparkSession, catalogue: Catalogue) -> int:
     return max(spark.sparkContext.defaultParallelism, -(-int(catalogue.count.sum()) // _PARTITION_EVENTS))
 
 
-def list_tasks(spark: SparkSession, n_users: int, n: int) -> int:
+def list_tasks(spark: SparkSession, n_users: int, n: int, n_items: int) -> int:
     """How many tasks make the lists, each of which writes one file.
 
-    Two for each core, so that none waits long for another, but no more than 20 where the rows fit into so many files,
-    and none for fewer users than make a block.
+    As many as cores, or twice as many, so that none waits long for another, where the files do not become small by it;
+    the more of them, the larger the table. A small table is one file, unless its scores take one core too long.
 
     Args:
         n: rows of a user.
     """
-    files = -(-n_users * n * _ROW_BYTES // _FILE_BYTES)
-    wanted = min(2 * spark.sparkContext.defaultParallelism, _MOST_FILES, -(-n_users // _BLOCK_USERS))
-    return max(files, wanted, 1)
+    cores = spark.sparkContext.defaultParallelism
+    size = n_users * n * _ROW_BYTES
+    fewest, most = -(-size // _FILE_BYTES), size // _SMALLEST_FILE
+    busy = min(cores, n_users * n_items // _SCORES)
+    return max(fewest, most if most < cores else min(most // cores * cores, 2 * cores), busy, 1)
 
 
 def user_blocks(

@@ -101,7 +101,8 @@ def top_n_rows(
         *extras,
     )
     n_users = users.events.where("position = 0").count()
-    ordered = histories(users.events, list_tasks(spark, n_users, sum(rule.n for rule in lists)), context)
+    tasks = list_tasks(spark, n_users, sum(rule.n for rule in lists), catalogue.n_items)
+    ordered = histories(users.events, tasks, context)
     with broadcast(spark, shared) as sent:
         yield ordered.mapInArrow(partial(_lists, sent), _schema(users, catalogue))
 

@@ -33,15 +33,19 @@ class Counts:
     score: float
 
 
-def counted(written: DataFrame, named: Sequence[NamedList]) -> list[Counts]:
-    """Counts the rows of a run in ``top_n``, in the order of ``named``."""
-    cost = F.col("diversity_cost")
+def counted(written: DataFrame, named: Sequence[NamedList], diverse: bool) -> list[Counts]:
+    """Counts the rows of a run in ``top_n``, in the order of ``named``.
+
+    Args:
+        diverse: whether there was ``recommend.diversity``; without it two columns are not read.
+    """
+    cost = F.col("diversity_cost") if diverse else F.lit(None).cast("double")
     rows = (
         written.groupBy("list_name")
         .agg(
             F.count_if(F.col("rank") == 1).alias("users"),
             F.count(F.lit(1)).alias("rows"),
-            F.count_if(cost != 0.0).alias("moved"),
+            F.count_if(F.coalesce(cost, F.lit(0.0)) != 0.0).alias("moved"),
             F.coalesce(F.mean(cost), F.lit(0.0)).alias("given_up"),
             F.coalesce(F.mean(F.when(cost.isNotNull(), F.col("score"))), F.lit(0.0)).alias("score"),
         )
