@@ -58,7 +58,8 @@ def run(spark: SparkSession, config: Config) -> RecommendResult:
     own = [F.lit(run_id).alias("run_id"), F.lit(model_version).alias("model_version")]
     with top_n_rows(users, inputs.machine, inputs.catalogue, rules, extras) as rows:
         version = store.write(rows.select("*", *own), TOP_N, run_id, in_order=True, read=users.read)
-    made = counted(store.read(TOP_N, version).where(F.col("run_id") == F.lit(run_id)), named, config.recommend.diversity > 0)
+    written = store.read(TOP_N, version).where(F.col("run_id") == F.lit(run_id))
+    made = counted(written, named, diverse=config.recommend.diversity > 0)
     findings = [*users.findings, *empty_lists(named, rules, made), *costs(made)]
     write_quality(store, quality_rows(findings, "recommend", run_id), "recommend", run_id)
     for finding in findings:
