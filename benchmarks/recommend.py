@@ -103,7 +103,7 @@ def _parts(spark: SparkSession, a: argparse.Namespace) -> None:
     read = time.perf_counter()
     rules = list_rules(named_lists(config.recommend), inputs.catalogue, [])
     with top_n_rows(users, inputs.machine, inputs.catalogue, rules) as rows:
-        rows.write.format("noop").mode("overwrite").save()
+        rows.frame().write.format("noop").mode("overwrite").save()
     ranked = time.perf_counter()
     print(f"model read: {loaded - begin:.1f} s; histories read, sorted, packed in {tasks} tasks: {read - loaded:.1f} s")
     print(f"the latter with scoring, selection and the way of the rows to Spark: {ranked - read:.1f} s", flush=True)

@@ -59,9 +59,9 @@ def main() -> None:
         store = TableStore(spark, folder)
         spark.range(1).write.format("delta").save(f"{folder}/warm")  # Delta's classes, and a first worker
         with similar_rows(spark, around, catalogue, config.similar) as rows:
-            whole = rows.select("*", F.lit("r").alias("run_id"), F.lit("m").alias("model_version"))
-            search = _seconds(lambda: rows.agg(F.count("*"), F.sum("score")).collect())
-            written = _seconds(lambda: store.write(whole, SIMILAR_ITEMS, "r", in_order=True))
+            whole = rows.with_same(run_id="r", model_version="m")
+            search = _seconds(lambda: rows.frame().agg(F.count("*"), F.sum("score")).collect())
+            written = _seconds(lambda: store.write_made(whole, SIMILAR_ITEMS, "r"))
         count = store.read(SIMILAR_ITEMS).count()
         spark.stop()
     print(f"{a.items:,} items, K = {a.n}, k = {a.k}, {a.cores} cores: {count:,} rows")

@@ -55,9 +55,9 @@ def run(spark: SparkSession, config: Config) -> RecommendResult:
     users = served(store, inputs)
     own_bias = item_biases(store, model_version, inputs.catalogue) if config.recommend.explain else None
     extras = Extras(own_bias, config.recommend.diversity)
-    own = [F.lit(run_id).alias("run_id"), F.lit(model_version).alias("model_version")]
+    own = {"run_id": run_id, "model_version": model_version}
     with top_n_rows(users, inputs.machine, inputs.catalogue, rules, extras) as rows:
-        version = store.write(rows.select("*", *own), TOP_N, run_id, in_order=True, read=users.read)
+        version = store.write_made(rows.with_same(**own), TOP_N, run_id, read=users.read)
     written = store.read(TOP_N, version).where(F.col("run_id") == F.lit(run_id))
     made = counted(written, named, diverse=config.recommend.diversity > 0)
     findings = [*users.findings, *empty_lists(named, rules, made), *costs(made)]

@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from fm_spark.cli import job_main
 from fm_spark.config import Config
@@ -44,9 +43,8 @@ def run(spark: SparkSession, config: Config) -> SimilarResult:
         return store.write(share_rows(shares).assign(**own), SIMILAR_QUALITY, run_id)
 
     with similar_rows(spark, around, catalogue, config.similar) as rows:
-        whole = rows.select("*", *(F.lit(value).alias(name) for name, value in own.items()))
         tasks = {
-            SIMILAR_ITEMS.name: lambda: store.write(whole, SIMILAR_ITEMS, run_id, in_order=True),
+            SIMILAR_ITEMS.name: lambda: store.write_made(rows.with_same(**own), SIMILAR_ITEMS, run_id),
             SIMILAR_QUALITY.name: quality,
         }
         versions = side_by_side(tasks)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark import Broadcast
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from fm_spark.config import SimilarConfig
@@ -21,6 +21,7 @@ from fm_spark.core.rare_items import blended
 from fm_spark.errors import ConfigError
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.ranking.blocks import broadcast
+from fm_spark.tables.made import Made
 
 log = logging.getLogger("fm_spark.ranking.similar")
 
@@ -80,7 +81,7 @@ def around_items(item_factors: npt.NDArray[np.float32], catalogue: Catalogue, co
 @contextmanager
 def similar_rows(
     spark: SparkSession, around: Neighbourhood, catalogue: Catalogue, config: SimilarConfig
-) -> Iterator[DataFrame]:
+) -> Iterator[Made]:
     """The rows of ``similar_items`` but for run and model; to be used inside the ``with`` block.
 
     Every partition holds a range of the items, in the order of the table. Items are taken in blocks, so the memory of
@@ -109,7 +110,7 @@ def similar_rows(
     tasks = max(spark.sparkContext.defaultParallelism, -(-catalogue.n_items * config.n // _FILE_ROWS))
     with broadcast(spark, shared) as sent:
         items = spark.range(0, catalogue.n_items, 1, tasks)
-        yield items.mapInArrow(partial(_lists, sent, config.n, schema.names), schema)
+        yield Made(items, partial(_lists, sent, config.n, schema.names), schema)
 
 
 def _lists(

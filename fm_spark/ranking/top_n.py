@@ -27,6 +27,7 @@ from fm_spark.ranking.blocks import broadcast, list_tasks, user_blocks
 from fm_spark.ranking.explained import BECAUSE, CONTRIBUTIONS, STRUCT, TYPE, Listed, explained
 from fm_spark.ranking.list_rules import ListMaker, ListRule
 from fm_spark.ranking.served import Served
+from fm_spark.tables.made import Made
 
 MODEL, HISTORY, POPULAR = SOURCES = ("model", "history", "popular")
 """Where a list comes from: the machine, for a user that it was trained on; the machine, for a later one, from his
@@ -75,7 +76,7 @@ PLAIN = Extras()
 @contextmanager
 def top_n_rows(
     users: Served, machine: Ranker, catalogue: Catalogue, lists: Sequence[ListRule], extras: Extras = PLAIN
-) -> Iterator[DataFrame]:
+) -> Iterator[Made]:
     """The lists of all users, the columns of ``top_n`` but for run and model; to be used inside the ``with`` block.
 
     Users are ranked in blocks, so the memory of a task does not grow with the number of users; all lists are made in
@@ -104,7 +105,7 @@ def top_n_rows(
     tasks = list_tasks(spark, n_users, sum(rule.n for rule in lists), catalogue.n_items)
     ordered = histories(users.events, tasks, context)
     with broadcast(spark, shared) as sent:
-        yield ordered.mapInArrow(partial(_lists, sent), _schema(users, catalogue))
+        yield Made(ordered, partial(_lists, sent), _schema(users, catalogue))
 
 
 def _schema(users: Served, catalogue: Catalogue) -> T.StructType:

@@ -87,14 +87,24 @@ def explained(rows: DataFrame, contract: Contract, run_id: str) -> Iterator[None
             :func:`~fm_spark.tables.in_order.ascending`.
     """
     try:
+        with refusals():
+            yield
+    except (PySparkException, Py4JJavaError) as error:
+        if any(refusal in str(error) for refusal in _REFUSALS):
+            with kept_rows(rows) as kept:
+                check_rows(kept, contract, run_id)
+        raise
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Raises the :class:`~fm_spark.errors.TableError` that a task has raised as such, without Spark's words around."""
+    try:
         yield
     except (PySparkException, Py4JJavaError) as error:
         said = str(error)
-        if "TableError: " in said:  # from a task
+        if "TableError: " in said:
             raise TableError(said.split("TableError: ", 1)[1].splitlines()[0]) from error
-        if any(refusal in said for refusal in _REFUSALS):
-            with kept_rows(rows) as kept:
-                check_rows(kept, contract, run_id)
         raise
 
 

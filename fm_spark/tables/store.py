@@ -16,7 +16,8 @@ from pyspark.sql import types as T
 
 from fm_spark import __version__
 from fm_spark.errors import TableError
-from fm_spark.tables.checks import check_rows, explained
+from fm_spark.tables.add_files import commit_files, files_of_run
+from fm_spark.tables.checks import check_rows, explained, refusals
 from fm_spark.tables.commits import Commit, commits_newest_first, newest_version, read_commit, version_of_run
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.driver_rows import check_frame, spark_rows
@@ -31,6 +32,7 @@ from fm_spark.tables.evolution import (
 )
 from fm_spark.tables.files import Folder
 from fm_spark.tables.locks import held
+from fm_spark.tables.made import File, Made, write_files
 from fm_spark.tables.notes import note_of
 from fm_spark.tables.readable import check_readable
 from fm_spark.tables.settings import settings
@@ -230,7 +232,7 @@ class TableStore:
         checked = _checked(self.spark, rows, contract, run_id, in_order)
         with storage_problems(self.path(contract)), checked as (kept, size):
             if exists:
-                self._follow_contract(kept, contract, run_id)
+                self._follow_contract(kept.schema, contract, run_id)
             if exists and contract.mode == "append" and not new_keys:
                 kept = self._unknown(kept, contract)
                 if kept.isEmpty():
@@ -246,6 +248,34 @@ class TableStore:
                     self._commit(kept, contract, note, where)
             else:
                 self._commit(laid_out(kept, contract, size), contract, note, where)
+        _OURS[self._uri(contract)] = contract.version
+        return self.version(contract)
+
+    def write_made(self, made: Made, contract: Contract, run_id: str, *, read: Mapping[str, int] | None = None) -> int:
+        """As :meth:`write`, for rows that tasks make, in order and too many for Spark's writer to be quick.
+
+        On a local root the tasks write the files; elsewhere, and where a file holds the run's rows beside those of
+        another, the rows go through Spark.
+
+        Raises:
+            TableError: as :meth:`write`; also when rows do not ascend by the contract's order.
+        """
+        self.check_writable()
+        exists, path = self.exists(contract), self.path(contract)
+        replaced = (files_of_run(path, run_id) if exists else {}) if self.local_root else None
+        if replaced is None:
+            return self.write(made.frame(), contract, run_id, in_order=True, read=read)
+        shape = shape_rows(made.frame(), contract).schema
+        self._check_lock()
+        with storage_problems(path):
+            if exists:
+                self._follow_contract(shape, contract, run_id)
+            else:
+                self._create(shape, contract, run_id)
+            with refusals():
+                files = write_files(made, contract, run_id, shape, Path(path))
+            self._check_lock()  # making the rows may have taken long
+            self._commit_files(files, replaced, contract, _note(contract, run_id, read))
         _OURS[self._uri(contract)] = contract.version
         return self.version(contract)
 
@@ -321,11 +351,11 @@ class TableStore:
             job = WRITTEN_BY[contract.name]
             raise TableError(f"no table {contract.name} at {self.path(contract)}; run ./spark-submit.sh {job} first")
 
-    def _follow_contract(self, rows: DataFrame, contract: Contract, run_id: str) -> None:
+    def _follow_contract(self, types: T.StructType, contract: Contract, run_id: str) -> None:
         """Refuses rows of other types than the table's, and brings a table of an older contract up to date."""
         columns = self.spark.read.format("delta").load(self._uri(contract)).schema
         there = {field.name: field.dataType.simpleString() for field in columns}
-        for field in rows.schema:
+        for field in types:
             old, new = there.get(field.name), field.dataType.simpleString()
             if old is not None and old != new:
                 raise TableError(
@@ -336,7 +366,7 @@ class TableStore:
         refuse_undeclared(contract, columns, version, self.path(contract))
         if version < contract.version:
             session = self._noting(contract, migrated_by=run_id, contract_version=contract.version)
-            migrate(session, self._identifier(contract), contract, columns, rows.schema)
+            migrate(session, self._identifier(contract), contract, columns, types)
 
     def _noting(self, contract: Contract, **values: object) -> SparkSession:
         """A session whose commits carry a note: statements take none, and tables are written side by side."""
@@ -372,6 +402,9 @@ class TableStore:
             raise TableError(
                 f"another job wrote {self.path(contract)} at the same time; its version stands, run this job again"
             ) from error
+
+    def _commit_files(self, files: Sequence[File], replaced: Mapping[str, int], contract: Contract, note: str) -> None:
+        commit_files(self.path(contract), files, replaced, note)
 
     def _create(self, types: T.StructType, contract: Contract, run_id: str) -> None:
         """Commits the empty table: no single write of rows can say which columns are never null."""

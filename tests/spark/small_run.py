@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 
 from fm_spark.tables import contracts as C
@@ -79,7 +80,8 @@ def write_run(store: TableStore, run_id: str, jobs: tuple[str, ...] = tuple(JOB_
                     model["input_versions"] = {
                         name: versions.get(name, 0) for name in ("events", "items", "vocabulary")
                     }
-            made = frame(store.spark, contract, rows[contract.name])
+            # rows of the driver, which cost Spark least
+            made = pd.DataFrame(rows[contract.name], columns=list(contract.column_names))
             versions[contract.name] = store.write(made, contract, run_id)
     return versions
 

@@ -37,7 +37,7 @@ def top_scores(spark: SparkSession, taste: Config) -> dict[tuple[int, int], floa
     read = load_inputs(store, taste, "publish")
     everything = ListRule("all", len(ITEMS), False, Rule(None, {}, len(ITEMS)), np.ones(len(ITEMS), bool))
     with top_n_rows(served(store, read), read.machine, read.catalogue, [everything]) as rows:
-        return {(row["user_id"], row["item_id"]): row["score"] for row in rows.collect()}
+        return {(row["user_id"], row["item_id"]): row["score"] for row in rows.frame().collect()}
 
 
 def test_a_csv_keeps_its_rows_columns_and_order(

@@ -87,7 +87,7 @@ def test_string_ids_and_allowed_items(spark: SparkSession, taste: Config) -> Non
     allowed = np.arange(len(ITEMS)) >= 30
     users = Served(events, np.append(catalogue.feature_to_item, np.int32(-1)), {}, [])
     with top_n_rows(users, read.machine, catalogue, [default_rule(3, allowed)]) as rows:
-        found = {(row["user_id"], row["rank"]): row["item_id"] for row in rows.collect()}
+        found = {(row["user_id"], row["rank"]): row["item_id"] for row in rows.frame().collect()}
     history = histories()[4]
     wanted = [item for item in expected_ranking(history, hidden=history) if item >= 130][:3]
     assert [found["u4", rank] for rank in (1, 2, 3)] == [f"i{item}" for item in wanted]
@@ -208,6 +208,6 @@ def test_the_machine_is_freed_after_use(spark: SparkSession, taste: Config) -> N
     read = load_inputs(store, taste, "publish")
     rule = default_rule(3, np.ones(N_ITEMS, bool))
     with top_n_rows(served(store, read), read.machine, read.catalogue, [rule]) as rows:
-        assert rows.count() > 0
+        assert rows.frame().count() > 0
     with pytest.raises(Exception, match=r"(?i)broadcast"):
-        rows.count()
+        rows.frame().count()

@@ -36,6 +36,10 @@ SIMILAR_ITEMS = Contract(
     mode="by_run",
     order=("item_id", "rank"),
     row_group_bytes=2**20,
+    properties=(
+        ("delta.dataSkippingStatsColumns", "run_id,item_id"),
+        ("parquet.enable.dictionary#score", "false"),
+    ),
     example=Example(
         "The neighbours of an item",
         ("rank", "similar_title", "score"),

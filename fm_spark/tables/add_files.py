@@ -1,0 +1,61 @@
+"""Commits files that are there already, by delta-rs: one commit that adds them and takes away what they replace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction, RemoveAction
+
+from fm_spark.errors import TableError
+from fm_spark.tables.made import File, milliseconds
+
+
+def files_of_run(path: str, run_id: str) -> dict[str, int] | None:
+    """Names and bytes of the newest files that hold rows of the run and of no other; None where one holds both."""
+    actions = pa.table(DeltaTable(path).get_add_actions(flatten=True))
+    if actions.num_rows == 0:
+        return {}
+    if not {"min.run_id", "max.run_id"} <= set(actions.column_names):
+        return None
+    found = {}
+    columns = (actions[name].to_pylist() for name in ("path", "size_bytes", "min.run_id", "max.run_id"))
+    for name, size, low, high in zip(*columns, strict=True):
+        if low is None or high is None or (low <= run_id <= high and low != high):
+            return None
+        if low == run_id:
+            found[name] = size
+    return found
+
+
+def commit_files(path: str, added: Sequence[File], removed: Mapping[str, int], note: str) -> None:
+    """Makes the next version of the table.
+
+    Args:
+        removed: names and bytes of files of the newest version.
+        note: the commit's ``userMetadata``.
+
+    Raises:
+        TableError: another job made a version meanwhile.
+    """
+    table, now = DeltaTable(path), milliseconds()
+    actions: list[AddAction | RemoveAction] = [
+        RemoveAction(name, True, now, size, {}) for name, size in removed.items()
+    ]
+    actions += [AddAction(one.path, one.size, {}, now, True, one.stats) for one in added]
+    metrics = {"numFiles": str(len(added)), "numOutputRows": str(sum(one.rows for one in added))}
+    try:
+        table.create_write_transaction(
+            actions,
+            mode="append",
+            schema=table.schema(),
+            commit_properties=CommitProperties({"userMetadata": note, "operationMetrics": metrics}, 0),
+            # the log is looked after by Spark's writers
+            post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
+        )
+    except CommitFailedError as error:
+        raise TableError(
+            f"another job wrote {path} at the same time; its version stands, run this job again"
+        ) from error

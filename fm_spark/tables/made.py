@@ -1,0 +1,226 @@
+"""Rows that tasks make as Arrow batches, and their way into a table without Spark's writer between.
+
+Spark takes Arrow's columns apart into rows and has its Parquet writer put them together again, which costs twenty
+times as much as Arrow's own writer (``python -m benchmarks.table_write``; ADR 9). So on a local file system each task
+writes the file of the rows that it makes, and the driver commits the files. Elsewhere the rows take Spark's way.
+
+Imported by Python workers, so it imports nothing that a task does not need.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark import TaskContext
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from fm_spark.tables.contracts import Contract
+from fm_spark.tables.in_order import ascending
+
+Make = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+_FILES = "path string, size bigint, rows bigint, stats string"
+# a look-up by key decodes one row group
+_ROW_GROUP_ROWS = 65_536
+_DICTIONARY_BYTES = 4 * 2**20
+_NO_DICTIONARY = "parquet.enable.dictionary#"
+SKIPPING = "delta.dataSkippingStatsColumns"
+"""Table property: the columns whose bounds a file's entry in the log has."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Rows of a table, not made yet: ``source.mapInArrow(make, schema)`` with columns that are the same in all.
+
+    Each task makes its rows in the order of the contract and makes no key of another task's.
+
+    Attributes:
+        schema: of what ``make`` gives.
+        same: values of text columns that all rows have, by name.
+    """
+
+    source: DataFrame
+    make: Make
+    schema: T.StructType
+    same: Mapping[str, str] = field(default_factory=dict)
+
+    def with_same(self, **values: str) -> Made:
+        """The rows with more columns that are the same in all."""
+        return Made(self.source, self.make, self.schema, {**self.same, **values})
+
+    def frame(self) -> DataFrame:
+        """The rows as Spark knows rows."""
+        same = [F.lit(value).alias(name) for name, value in self.same.items()]
+        return self.source.mapInArrow(self.make, self.schema).select("*", *same)
+
+
+@dataclass(frozen=True)
+class File:
+    """One file: its name in the folder of the table, bytes, rows, and the ``stats`` of Delta's protocol, as JSON."""
+
+    path: str
+    size: int
+    rows: int
+    stats: str
+
+
+@dataclass(frozen=True)
+class _Plan:
+    folder: str
+    contract: Contract
+    run_id: str
+    make: Make
+    same: Mapping[str, str]
+    schema: pa.Schema
+
+
+def write_files(made: Made, contract: Contract, run_id: str, types: T.StructType, folder: Path) -> list[File]:
+    """Has each task write the rows that it makes to one file of the folder; the files belong to no version yet.
+
+    Args:
+        types: the columns of the table, in order.
+        folder: of the table, on a file system that all tasks see.
+
+    Raises:
+        TableError: in a task: rows break the contract, or do not ascend by its order.
+    """
+    schema = pa.schema([f.with_nullable(True) for f in to_arrow_schema(types)])
+    plan = _Plan(str(folder), contract, run_id, made.make, made.same, schema)
+    rows = made.source.mapInArrow(partial(_written, plan), _FILES).collect()
+    return [File(**row.asDict()) for row in rows]
+
+
+def _written(plan: _Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """One row about the file of this task's rows; none when there are no rows."""
+    contract = plan.contract
+    context = TaskContext.get()
+    name = f"part-{context.partitionId() if context else 0:05d}-{uuid4()}.parquet"
+    path, entry = Path(plan.folder) / name, _Entry(contract)
+    given = (_in_shape(plan, batch) for batch in plan.make(batches) if batch.num_rows)
+    writer = None
+    try:
+        for batch in ascending(given, contract.order, contract.name):
+            _check(batch, contract, plan.run_id)
+            writer = writer or _writer(path, plan.schema, contract)
+            writer.write_batch(batch, row_group_size=_ROW_GROUP_ROWS)
+            entry.add(batch)
+        if writer is None:
+            return
+        writer.close()
+    except BaseException:
+        if writer is not None:
+            with suppress(OSError):
+                writer.close()
+            path.unlink(missing_ok=True)
+        raise
+    values = [name, path.stat().st_size, entry.rows, entry.json()]
+    yield pa.RecordBatch.from_arrays([pa.array([value]) for value in values], names=["path", "size", "rows", "stats"])
+
+
+def _in_shape(plan: _Plan, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The columns of the table, in order, with its types."""
+    columns = []
+    for column in plan.schema:
+        if column.name in plan.same:
+            columns.append(pa.repeat(pa.scalar(plan.same[column.name], column.type), batch.num_rows))
+        else:
+            columns.append(batch.column(column.name).cast(column.type))
+    return pa.RecordBatch.from_arrays(columns, schema=plan.schema)
+
+
+def _writer(path: Path, schema: pa.Schema, contract: Contract) -> pq.ParquetWriter:
+    properties = dict(contract.properties)
+    plain = {name.removeprefix(_NO_DICTIONARY) for name in properties if name.startswith(_NO_DICTIONARY)}
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="snappy",
+        use_dictionary=[column.name for column in schema if column.name not in plain],
+        dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        write_statistics=_bounded(contract),
+        # nothing that only Arrow reads
+        store_schema=False,
+    )
+
+
+def _bounded(contract: Contract) -> list[str]:
+    asked = dict(contract.properties).get(SKIPPING, "")
+    return asked.split(",") if asked else contract.column_names
+
+
+def _check(batch: pa.RecordBatch, contract: Contract, run_id: str) -> None:
+    """Refuses rows that break the contract.
+
+    Raises:
+        TableError: as :func:`~fm_spark.tables.driver_rows.check_frame`, about the rows of this batch.
+    """
+    if all(_fulfilled(batch.column(column.name), column) for column in contract.columns):
+        return
+    from fm_spark.tables.driver_rows import check_frame
+
+    check_frame(batch.to_pandas(), contract, run_id)
+
+
+def _fulfilled(values: pa.Array, column: Any) -> bool:
+    """Whether all values are there and pass the column's check; false also where this cannot tell quickly."""
+    if values.null_count == len(values):
+        return bool(column.nullable)
+    check, type_ = column.check, values.type
+    if values.null_count and not column.nullable:
+        return False
+    if not column.condition:
+        return True
+    if check.one_of and pa.types.is_string(type_):
+        return set(pc.unique(values.drop_null()).to_pylist()) <= set(check.one_of)
+    if not pa.types.is_integer(type_) and not pa.types.is_floating(type_):
+        return False
+    if pa.types.is_floating(type_) and not pc.all(pc.is_finite(values)).as_py():
+        return False
+    bounds = pc.min_max(values)
+    low, high = bounds["min"].as_py(), bounds["max"].as_py()
+    return (check.at_least is None or low >= check.at_least) and (check.at_most is None or high <= check.at_most)
+
+
+class _Entry:
+    """What Delta's log says of a file: rows, and bounds of the columns that files are skipped by."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.rows = 0
+        self._bounds: dict[str, tuple[Any, Any]] = {}
+        self._names = dict(contract.properties).get(SKIPPING, "").split(",")
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.rows += batch.num_rows
+        for name in filter(None, self._names):
+            found = pc.min_max(batch.column(name))
+            low, high = found["min"].as_py(), found["max"].as_py()
+            old = self._bounds.get(name, (low, high))
+            self._bounds[name] = (min(low, old[0]), max(high, old[1]))
+
+    def json(self) -> str:
+        return json.dumps(
+            {
+                "numRecords": self.rows,
+                "minValues": {name: low for name, (low, _) in self._bounds.items()},
+                "maxValues": {name: high for name, (_, high) in self._bounds.items()},
+                "nullCount": dict.fromkeys(self._bounds, 0),
+            }
+        )
+
+
+def milliseconds() -> int:
+    """Now, as Delta's log counts time."""
+    return int(time.time() * 1000)
