@@ -193,7 +193,7 @@ def _write_model(store: TableStore, run_id: str, vectors: np.ndarray) -> None:
     model = {
         **own, "created_at": pd.Timestamp(datetime.now(UTC)), "purpose": "publish", "loss": "softmax", "k": k,
         "w0": 0.0, "epochs": 1, "decays": [0.5], "hyperparameters": {}, "metrics": {},
-        "input_versions": {"events": 0, "items": 0}, "library_versions": {}, "config": "{}",
+        "input_versions": {"events": 1, "items": 1}, "library_versions": {}, "config": "{}",
     }  # fmt: skip
     store.write(pd.DataFrame([model]), C.FM_MODEL, run_id)
 

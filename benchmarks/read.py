@@ -32,10 +32,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import fm_spark.read
+from benchmarks.table_write import UNASKED, as_they_are
 from fm_spark.config import load_config
 from fm_spark.session import open_session
 from fm_spark.submit import local_submit_args, session_environment
 from fm_spark.tables.contracts import PUBLICATIONS, TOP_N
+from fm_spark.tables.made import Made
 from fm_spark.tables.published import Publication
 from fm_spark.tables.store import TableStore
 
@@ -79,10 +81,9 @@ def _write(root: str, runs: list[str], a: argparse.Namespace) -> None:
     spark = open_session("benchmark", load_config())
     store = TableStore(spark, root)
     for number, run_id in enumerate(runs, start=1):
-        # as the recommender hands them over: users in the order of a hash
-        rows = _rows(spark, run_id, number, a).repartition(8, "user_id")
+        rows = _rows(spark, run_id, number, a)
         begin = time.perf_counter()
-        version = store.write(rows, TOP_N, run_id)
+        version = store.write_made(Made(rows, as_they_are, rows.schema), TOP_N, run_id)
         print(f"{a.users * a.n:,} rows of {run_id} made, checked and written in {time.perf_counter() - begin:.1f} s")
         row = Publication(number, run_id, f"fm-{run_id}", datetime.now(UTC), {TOP_N.name: version}, {})
         store.write(pd.DataFrame([asdict(row)]), PUBLICATIONS, run_id)
@@ -96,7 +97,7 @@ def _rows(spark: SparkSession, run_id: str, number: int, a: argparse.Namespace) 
     # popular ones are drawn more often, and none twice in a list
     item = F.floor(F.pow(F.col("drawn"), 3) * (a.items // a.n)) * a.n + F.col("rank") - 1
     return (
-        spark.range(0, a.users, 1, 8)
+        spark.range(0, a.users, 1, 2)
         .select(F.col("id").alias("user_id"), ranks.alias("rank"))
         .select("user_id", "rank", drawn.alias("drawn"))
         .select(
@@ -109,6 +110,7 @@ def _rows(spark: SparkSession, run_id: str, number: int, a: argparse.Namespace) 
             F.concat(F.lit("A title of usual length "), item, F.lit(" (1999)")).alias("title"),
             (F.lit(9.0) - F.sqrt("rank") - F.col("drawn")).alias("score"),
             F.lit("model").alias("source"),
+            *(F.lit(None).cast(type_).alias(name) for name, type_ in UNASKED.items()),
         )
     )
 

@@ -33,6 +33,8 @@ from fm_spark.tables.made import Made
 from fm_spark.tables.store import TableStore
 
 _RUN = "20261123T172144Z-3f9a"
+UNASKED = {column.name: column.type for column in TOP_N.columns if column.nullable}
+"""Columns that lists have only where they are asked for, and their types."""
 
 
 def main() -> None:
@@ -57,10 +59,10 @@ def main() -> None:
         _report("plain Delta, no checks", seconds, plain)
         scattered = rows.repartition(8, "item_id")
         store = TableStore(spark, f"{root}/made")
-        made_rows = Made(rows, _as_they_are, rows.schema)
+        made_rows = Made(rows, as_they_are, rows.schema)
         _report("store, by the tasks", _seconds(lambda: store.write_made(made_rows, TOP_N, _RUN)), store.path(TOP_N))
         for name, given, in_order in (("in order", rows, True), ("any order", scattered, False)):
-            store = TableStore(spark, f"{root}/{name}")
+            store = TableStore(spark, f"{root}/{in_order}")
             seconds = _seconds(partial(store.write, given, TOP_N, _RUN, in_order=in_order))
             _report(f"store, {name}", seconds, store.path(TOP_N))
     finally:
@@ -68,7 +70,8 @@ def main() -> None:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _as_they_are(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def as_they_are(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Makes rows out of themselves."""
     yield from batches
 
 
@@ -85,15 +88,13 @@ def _rows(spark: SparkSession, users: int, n: int, items: int, files: int) -> Da
         "*",
         "concat('A film with a title, The ', item_id, ' (1999)') AS title",
         "5 - rank / 50 + pmod(xxhash64(user_id, rank), 1000003) / 1e9D AS score",
-        "CAST(NULL AS array<struct<kind:string,item_id:string,value:double>>) AS contributions",
-        "CAST(NULL AS string) AS because",
-        "CAST(NULL AS double) AS diversity_cost",
+        *(f"CAST(NULL AS {type_}) AS {name}" for name, type_ in UNASKED.items()),
     )  # fmt: skip
 
 
 def _warm(spark: SparkSession, root: str) -> None:
     few = _rows(spark, 100, 10, 50, 2)
-    TableStore(spark, f"{root}/warm").write_made(Made(few, _as_they_are, few.schema), TOP_N, _RUN)
+    TableStore(spark, f"{root}/warm").write_made(Made(few, as_they_are, few.schema), TOP_N, _RUN)
     for in_order in (True, False):
         TableStore(spark, f"{root}/warm-{in_order}").write(_rows(spark, 100, 10, 50, 2), TOP_N, _RUN, in_order=in_order)
 

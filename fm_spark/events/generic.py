@@ -111,16 +111,7 @@ def rows_source(
     """
     if layout.format == "csv":
         return csv_source(spark, layout.entries, columns, config.delimiter, keys)
-    name = layout.entries[0].shown
-    try:
-        if layout.format == "delta":
-            table = spark.read.format("delta").load(layout.entries[0].uri)
-        else:
-            table = spark.read.parquet(*[entry.pattern for entry in layout.entries])
-    except AnalysisException as error:
-        raise InputError(
-            f"{name} cannot be read as {layout.format} ({str(error).splitlines()[0]}); known layouts: {KNOWN}"
-        ) from error
+    name, table = open_table(spark, layout, f"; known layouts: {KNOWN}")
     for raw, column in columns.items():
         if column not in table.columns:
             raise InputError(
@@ -128,3 +119,21 @@ def rows_source(
             )
     quoted = {raw: "`" + column.replace("`", "``") + "`" for raw, column in columns.items()}
     return TableSource(table.select(*[F.col(column).alias(raw) for raw, column in quoted.items()]), name)
+
+
+def open_table(spark: SparkSession, layout: GenericLayout, hint: str = "") -> tuple[str, DataFrame]:
+    """What a Parquet or Delta table is called in messages, and the table.
+
+    Args:
+        hint: what else the message says when it cannot be read.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    name = layout.entries[0].shown
+    try:
+        if layout.format == "delta":
+            return name, spark.read.format("delta").load(layout.entries[0].uri)
+        return name, spark.read.parquet(*[entry.pattern for entry in layout.entries])
+    except AnalysisException as error:
+        raise InputError(f"{name} cannot be read as {layout.format} ({str(error).splitlines()[0]}){hint}") from error

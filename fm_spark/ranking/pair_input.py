@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -13,6 +12,7 @@ from pyspark.sql import types as T
 from fm_spark.config import Config
 from fm_spark.errors import ConfigError, InputError
 from fm_spark.events.files import Entry, first_line
+from fm_spark.events.generic import open_table
 from fm_spark.events.layouts import GenericLayout, find_entries, generic_layout
 from fm_spark.events.parsing import is_empty, whole_number
 from fm_spark.events.sources import MALFORMED, PLACE, PROBLEM, csv_source, place
@@ -103,14 +103,7 @@ def _csv(spark: SparkSession, layout: GenericLayout, config: Config) -> tuple[st
 
 
 def _table(spark: SparkSession, layout: GenericLayout) -> tuple[str, list[str], DataFrame]:
-    name = layout.entries[0].shown
-    try:
-        if layout.format == "delta":
-            table = spark.read.format("delta").load(layout.entries[0].uri)
-        else:
-            table = spark.read.parquet(*[entry.pattern for entry in layout.entries])
-    except AnalysisException as error:
-        raise InputError(f"{name} cannot be read as {layout.format} ({str(error).splitlines()[0]})") from error
+    name, table = open_table(spark, layout)
     columns = list(table.columns)
     quoted = ["`" + column.replace("`", "``") + "`" for column in columns]
     return name, columns, table.select(*[F.col(q).alias(f"c{i}") for i, q in enumerate(quoted)], place().alias(PLACE))

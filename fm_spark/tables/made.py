@@ -33,8 +33,8 @@ from fm_spark.tables.in_order import ascending
 
 Make = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 _FILES = "path string, size bigint, rows bigint, stats string"
-# a look-up by key decodes one row group
-_ROW_GROUP_ROWS = 65_536
+# the least of a row group: a look-up by key decodes one as a whole
+_ROW_GROUP_ROWS = 32_768
 _DICTIONARY_BYTES = 4 * 2**20
 _NO_DICTIONARY = "parquet.enable.dictionary#"
 SKIPPING = "delta.dataSkippingStatsColumns"
@@ -112,11 +112,12 @@ def _written(plan: _Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Reco
     given = (_in_shape(plan, batch) for batch in plan.make(batches) if batch.num_rows)
     writer = None
     try:
-        for batch in ascending(given, contract.order, contract.name):
-            _check(batch, contract, plan.run_id)
+        for table in _large(ascending(given, contract.order, contract.name)):
+            _check(table, contract, plan.run_id)
             writer = writer or _writer(path, plan.schema, contract)
-            writer.write_batch(batch, row_group_size=_ROW_GROUP_ROWS)
-            entry.add(batch)
+            groups = max(1, table.num_rows // _ROW_GROUP_ROWS)
+            writer.write_table(table, row_group_size=-(-table.num_rows // groups))
+            entry.add(table)
         if writer is None:
             return
         writer.close()
@@ -128,6 +129,18 @@ def _written(plan: _Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Reco
         raise
     values = [name, path.stat().st_size, entry.rows, entry.json()]
     yield pa.RecordBatch.from_arrays([pa.array([value]) for value in values], names=["path", "size", "rows", "stats"])
+
+
+def _large(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The batches joined until they make a row group at least, but for the last."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(one.num_rows for one in held) >= _ROW_GROUP_ROWS:
+            yield pa.Table.from_batches(held)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 def _in_shape(plan: _Plan, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -161,20 +174,20 @@ def _bounded(contract: Contract) -> list[str]:
     return asked.split(",") if asked else contract.column_names
 
 
-def _check(batch: pa.RecordBatch, contract: Contract, run_id: str) -> None:
+def _check(table: pa.Table, contract: Contract, run_id: str) -> None:
     """Refuses rows that break the contract.
 
     Raises:
-        TableError: as :func:`~fm_spark.tables.driver_rows.check_frame`, about the rows of this batch.
+        TableError: as :func:`~fm_spark.tables.driver_rows.check_frame`, about the rows of this part.
     """
-    if all(_fulfilled(batch.column(column.name), column) for column in contract.columns):
+    if all(_fulfilled(table.column(column.name), column) for column in contract.columns):
         return
     from fm_spark.tables.driver_rows import check_frame
 
-    check_frame(batch.to_pandas(), contract, run_id)
+    check_frame(table.to_pandas(), contract, run_id)
 
 
-def _fulfilled(values: pa.Array, column: Any) -> bool:
+def _fulfilled(values: pa.ChunkedArray, column: Any) -> bool:
     """Whether all values are there and pass the column's check; false also where this cannot tell quickly."""
     if values.null_count == len(values):
         return bool(column.nullable)
@@ -202,10 +215,10 @@ class _Entry:
         self._bounds: dict[str, tuple[Any, Any]] = {}
         self._names = dict(contract.properties).get(SKIPPING, "").split(",")
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        self.rows += batch.num_rows
+    def add(self, table: pa.Table) -> None:
+        self.rows += table.num_rows
         for name in filter(None, self._names):
-            found = pc.min_max(batch.column(name))
+            found = pc.min_max(table.column(name))
             low, high = found["min"].as_py(), found["max"].as_py()
             old = self._bounds.get(name, (low, high))
             self._bounds[name] = (min(low, old[0]), max(high, old[1]))

@@ -16,7 +16,7 @@ from fm_spark import __version__
 from fm_spark.tables.commits import file_name
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.files import File, Folder
-from fm_spark.tables.settings import LARGE_FILES, settings
+from fm_spark.tables.settings import settings
 from fm_spark.tables.store import TableStore
 
 # a file of at least so many bytes is left alone, and none is made larger than the second number
@@ -55,7 +55,7 @@ class Upkeep:
     def committing(self, more: Mapping[str, str] | None = None) -> Iterator[None]:
         """Commits of the block name the job and no run; ``more`` settings of the session hold for the block."""
         note = json.dumps({"run_id": "", "job": self._job, "table": self.contract.name, "fm_spark": __version__})
-        wanted = {"spark.databricks.delta.commitInfo.userMetadata": note, **LARGE_FILES, **(more or {})}
+        wanted = {"spark.databricks.delta.commitInfo.userMetadata": note, **(more or {})}
         with settings(self.store.spark, wanted):
             yield
 
