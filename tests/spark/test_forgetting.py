@@ -34,7 +34,7 @@ PERSON, OTHERS = 10, (11, 12)
 def written(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published run, and rows of an earlier one in the tables that runs share; both know person 10."""
     store = TableStore(spark, str(tmp_path_factory.mktemp("written")))
-    copy_run(store)
+    copy_run(store, ("events", "train", "evaluate", "recommend", "cluster"))
     rows = all_rows("r0")
     quality = {**rows["data_quality"][0], "examples": ["user 10, item 3: 1 more", "user 11, item 10.5", "110,3,4.0,10"]}
     parameters = [{**rows["fm_parameters"][0], "field": "user", "value": str(user)} for user in (PERSON, 11)]
