@@ -30,6 +30,14 @@ def files_of_run(path: str, run_id: str) -> dict[str, int] | None:
     return found
 
 
+def all_files(path: str) -> dict[str, int]:
+    """Names and bytes of the files of the newest version."""
+    actions = pa.table(DeltaTable(path).get_add_actions(flatten=True))
+    if not actions.num_rows:
+        return {}
+    return dict(zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True))
+
+
 def commit_files(path: str, added: Sequence[File], removed: Mapping[str, int], note: str) -> None:
     """Makes the next version of the table.
 
@@ -52,8 +60,8 @@ def commit_files(path: str, added: Sequence[File], removed: Mapping[str, int], n
             mode="append",
             schema=table.schema(),
             commit_properties=CommitProperties({"userMetadata": note, "operationMetrics": metrics}, 0),
-            # the log is looked after by Spark's writers
-            post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
+            # what is old goes when maintenance says so
+            post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False),
         )
     except CommitFailedError as error:
         raise TableError(

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
 
 from fm_spark.errors import TableError
 from fm_spark.tables.checks import Found
 from fm_spark.tables.contracts import ID, Check, Contract
 from fm_spark.tables.contracts.check import FLOATING, element_type
+from fm_spark.tables.made import arrow_schema
 from fm_spark.tables.problems import SHOWN_ROWS, Broken, Repeated, Rule, refuse, rules
 
 _NUMBER = 8  # bytes
@@ -96,6 +99,36 @@ def spark_rows(spark: SparkSession, frame: pd.DataFrame, contract: Contract) -> 
         values = [[_plain(value) for value in row] for row in rows.astype(object).to_numpy().tolist()]
         return spark.createDataFrame(values, schema)
     return spark.createDataFrame(rows, schema)
+
+
+def arrow_rows(frame: pd.DataFrame, types: T.StructType) -> pa.Table:
+    """The checked frame as Arrow's columns; NaN is null, also in whole numbers.
+
+    Args:
+        types: the columns of the table, in order.
+    """
+    schema = arrow_schema(types)
+    return pa.Table.from_arrays([_arrow(frame[field.name], field.type) for field in schema], schema=schema)
+
+
+def _arrow(values: pd.Series[Any], type_: pa.DataType) -> pa.Array:
+    if pa.types.is_nested(type_):
+        return pa.array([_nested(value, type_) for value in values], type_)
+    return pa.array(values, type_, from_pandas=True)
+
+
+def _nested(value: Any, type_: pa.DataType) -> Any:
+    """A value as Arrow takes it: pairs for a map, dictionaries for structs."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return None
+    if pa.types.is_map(type_):
+        return [(key, _nested(inner, type_.item_type)) for key, inner in dict(value).items()]
+    if pa.types.is_struct(type_):
+        names = [field.name for field in type_]
+        return {field.name: _nested(_field(value, field.name, names), field.type) for field in type_}
+    if pa.types.is_list(type_):
+        return [_nested(inner, type_.value_type) for inner in value] if pa.types.is_nested(type_.value_type) else value
+    return value
 
 
 def _plain(value: object) -> object:

@@ -26,7 +26,6 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
-from pyspark.sql.pandas.types import to_arrow_schema
 
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.in_order import ascending
@@ -35,6 +34,7 @@ Make = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 _FILES = "path string, size bigint, rows bigint, stats string"
 # the least of a row group: a look-up by key decodes one as a whole
 _ROW_GROUP_ROWS = 32_768
+_WHOLE_GROUP_ROWS = 2**20
 _DICTIONARY_BYTES = 4 * 2**20
 _NO_DICTIONARY = "parquet.enable.dictionary#"
 SKIPPING = "delta.dataSkippingStatsColumns"
@@ -97,10 +97,56 @@ def write_files(made: Made, contract: Contract, run_id: str, types: T.StructType
     Raises:
         TableError: in a task: rows break the contract, or do not ascend by its order.
     """
-    schema = pa.schema([f.with_nullable(True) for f in to_arrow_schema(types)])
-    plan = _Plan(str(folder), contract, run_id, made.make, made.same, schema)
+    plan = _Plan(str(folder), contract, run_id, made.make, made.same, arrow_schema(types))
     rows = made.source.mapInArrow(partial(_written, plan), _FILES).collect()
     return [File(**row.asDict()) for row in rows]
+
+
+_ARROW: dict[type[T.DataType], pa.DataType] = {
+    T.StringType: pa.string(),
+    T.BooleanType: pa.bool_(),
+    T.IntegerType: pa.int32(),
+    T.LongType: pa.int64(),
+    T.FloatType: pa.float32(),
+    T.DoubleType: pa.float64(),
+    T.TimestampType: pa.timestamp("us", "UTC"),
+}
+
+
+def arrow_schema(types: T.StructType) -> pa.Schema:
+    """Arrow's types of the types that contracts use; pyspark's own answer differs from version to version."""
+    return pa.schema([(field.name, _arrow_type(field.dataType)) for field in types])
+
+
+def _arrow_type(type_: T.DataType) -> pa.DataType:
+    if isinstance(type_, T.ArrayType):
+        return pa.list_(_arrow_type(type_.elementType))
+    if isinstance(type_, T.MapType):
+        return pa.map_(_arrow_type(type_.keyType), _arrow_type(type_.valueType))
+    if isinstance(type_, T.StructType):
+        return pa.struct([(field.name, _arrow_type(field.dataType)) for field in type_])
+    return _ARROW[type(type_)]
+
+
+def write_file(rows: pa.Table, contract: Contract, folder: Path) -> list[File]:
+    """Writes checked rows of the driver to one file of the folder, in the contract's order; no file for no rows.
+
+    Args:
+        rows: the columns of the table, in order, with its types.
+    """
+    if not rows.num_rows:
+        return []
+    path, entry = folder / f"part-00000-{uuid4()}.parquet", _Entry(contract)
+    try:
+        with _writer(path, rows.schema, contract) as writer:
+            ordered = rows.sort_by([(column, "ascending") for column in contract.order or contract.key])
+            size = _ROW_GROUP_ROWS if contract.row_group_bytes else _WHOLE_GROUP_ROWS
+            writer.write_table(ordered, row_group_size=size)
+        entry.add(ordered)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return [File(path.name, path.stat().st_size, entry.rows, entry.json())]
 
 
 def _written(plan: _Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -213,11 +259,14 @@ class _Entry:
     def __init__(self, contract: Contract) -> None:
         self.rows = 0
         self._bounds: dict[str, tuple[Any, Any]] = {}
-        self._names = dict(contract.properties).get(SKIPPING, "").split(",")
+        asked = dict(contract.properties).get(SKIPPING, "")
+        self._names = asked.split(",") if asked else list(dict.fromkeys(["run_id", *contract.key]))
 
     def add(self, table: pa.Table) -> None:
         self.rows += table.num_rows
-        for name in filter(None, self._names):
+        for name in self._names:
+            if not (pa.types.is_string(table.column(name).type) or pa.types.is_integer(table.column(name).type)):
+                continue
             found = pc.min_max(table.column(name))
             low, high = found["min"].as_py(), found["max"].as_py()
             old = self._bounds.get(name, (low, high))

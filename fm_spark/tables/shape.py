@@ -15,8 +15,8 @@ from pyspark.sql import types as T
 from fm_spark.errors import TableError
 from fm_spark.tables.contracts import ID, Contract
 
-# of one file: large enough to scan well, small enough for one task
-_FILE_BYTES = 128 * 2**20
+FILE_BYTES = 128 * 2**20
+"""Of one file: large enough to scan well, small enough for one task."""
 # rows that tell how well a large table compresses: more than a row group of the tables that are looked up by key
 _SAMPLE_ROWS = 200_000
 
@@ -48,7 +48,7 @@ def laid_out(rows: DataFrame, contract: Contract, size: int) -> DataFrame:
         size: rough bytes of the rows in memory, which no file exceeds.
     """
     order = list(contract.order or contract.key)
-    files = 1 if size <= _FILE_BYTES else round(_parquet_bytes(rows, order) / _FILE_BYTES)
+    files = 1 if size <= FILE_BYTES else round(_parquet_bytes(rows, order) / FILE_BYTES)
     spread = rows.coalesce(1) if files <= 1 else rows.repartitionByRange(files, *order)
     return spread.sortWithinPartitions(*order)
 

@@ -16,11 +16,11 @@ from pyspark.sql import types as T
 
 from fm_spark import __version__
 from fm_spark.errors import TableError
-from fm_spark.tables.add_files import commit_files, files_of_run
+from fm_spark.tables.add_files import all_files, commit_files, files_of_run
 from fm_spark.tables.checks import check_rows, explained, refusals
 from fm_spark.tables.commits import Commit, commits_newest_first, newest_version, read_commit, version_of_run
 from fm_spark.tables.contracts import Contract
-from fm_spark.tables.driver_rows import check_frame, spark_rows
+from fm_spark.tables.driver_rows import arrow_rows, check_frame, spark_rows
 from fm_spark.tables.evolution import (
     CONTRACT_PROPERTY,
     create,
@@ -32,11 +32,11 @@ from fm_spark.tables.evolution import (
 )
 from fm_spark.tables.files import Folder
 from fm_spark.tables.locks import held
-from fm_spark.tables.made import File, Made, write_files
+from fm_spark.tables.made import File, Made, write_file, write_files
 from fm_spark.tables.notes import note_of
 from fm_spark.tables.readable import check_readable
 from fm_spark.tables.settings import settings
-from fm_spark.tables.shape import kept_rows, laid_out, shape_rows
+from fm_spark.tables.shape import FILE_BYTES, kept_rows, laid_out, shape_rows
 from fm_spark.tables.storage import storage_problems
 
 WRITTEN_BY = {
@@ -213,7 +213,8 @@ class TableStore:
 
         Args:
             rows: at least the contract's columns; others are left out; ``id`` columns are integers or strings. A
-                pandas frame is checked on the driver, which saves a small table most of Spark's time.
+                pandas frame is checked on the driver, and on a local root becomes a file there too, which saves a small
+                table most of Spark's time.
             only: with mode ``by_run``, a condition that all rows fulfil; the run's other rows stay.
             new_keys: with mode ``append``, the caller has made sure that the table holds none of the keys.
             in_order: the partitions hold ranges of the contract's order, each in that order, and no key twice, which
@@ -235,6 +236,7 @@ class TableStore:
                 self._follow_contract(kept.schema, contract, run_id)
             if exists and contract.mode == "append" and not new_keys:
                 kept = self._unknown(kept, contract)
+                rows = kept
                 if kept.isEmpty():
                     return self.version(contract)
             # a new table has nothing to replace, and looking for it is slow; but it holds unseen rows to their run
@@ -243,9 +245,13 @@ class TableStore:
             self._check_lock()  # making the rows may have taken long
             if not exists:
                 self._create(kept.schema, contract, run_id)
+            replaced = self._replaced_by_frame(rows, contract, run_id, only, size)
             if in_order:
                 with explained(kept, contract, run_id):
                     self._commit(kept, contract, note, where)
+            elif isinstance(rows, pd.DataFrame) and replaced is not None:
+                files = write_file(arrow_rows(rows, kept.schema), contract, Path(self.path(contract)))
+                self._commit_files(files, replaced, contract, note)
             else:
                 self._commit(laid_out(kept, contract, size), contract, note, where)
         _OURS[self._uri(contract)] = contract.version
@@ -402,6 +408,18 @@ class TableStore:
             raise TableError(
                 f"another job wrote {self.path(contract)} at the same time; its version stands, run this job again"
             ) from error
+
+    def _replaced_by_frame(
+        self, rows: DataFrame | pd.DataFrame, contract: Contract, run_id: str, only: str, size: int
+    ) -> dict[str, int] | None:
+        """The files that rows of the driver replace, where they can become a file without Spark; None where not."""
+        if not isinstance(rows, pd.DataFrame) or not self.local_root or contract.partitions or size > FILE_BYTES:
+            return None
+        path = self.path(contract)
+        if contract.mode == "replace":
+            return all_files(path)
+        found = files_of_run(path, run_id) if contract.mode == "by_run" else {}
+        return None if only and found else found
 
     def _commit_files(self, files: Sequence[File], replaced: Mapping[str, int], contract: Contract, note: str) -> None:
         commit_files(self.path(contract), files, replaced, note)

@@ -175,7 +175,7 @@ def test_rows_lie_in_the_order_of_the_contract(spark: SparkSession, store: Table
 def test_large_tables_get_several_files_with_disjoint_keys(
     spark: SparkSession, store: TableStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fm_spark.tables.shape._FILE_BYTES", 4_000)
+    monkeypatch.setattr("fm_spark.tables.shape.FILE_BYTES", 4_000)
     store.write(lists(spark, users=range(1000)), C.TOP_N, "r1")
     files = DeltaTable(store.path(C.TOP_N)).get_add_actions(flatten=True)
     bounds = sorted(zip(files["min.user_id"].to_pylist(), files["max.user_id"].to_pylist(), strict=True))
