@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -138,7 +139,8 @@ def write_file(rows: pa.Table, contract: Contract, folder: Path) -> list[File]:
         return []
     path, entry = folder / f"part-00000-{uuid4()}.parquet", _Entry(contract)
     try:
-        with _writer(path, rows.schema, contract) as writer:
+        # a file of our own is closed also when the writer fails
+        with path.open("wb") as sink, _writer(sink, rows.schema, contract) as writer:
             ordered = rows.sort_by([(column, "ascending") for column in contract.order or contract.key])
             size = _ROW_GROUP_ROWS if contract.row_group_bytes else _WHOLE_GROUP_ROWS
             writer.write_table(ordered, row_group_size=size)
@@ -156,22 +158,19 @@ def _written(plan: _Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Reco
     name = f"part-{context.partitionId() if context else 0:05d}-{uuid4()}.parquet"
     path, entry = Path(plan.folder) / name, _Entry(contract)
     given = (_in_shape(plan, batch) for batch in plan.make(batches) if batch.num_rows)
-    writer = None
+    tables = _large(ascending(given, contract.order, contract.name))
+    first = next(tables, None)
+    if first is None:
+        return
     try:
-        for table in _large(ascending(given, contract.order, contract.name)):
-            _check(table, contract, plan.run_id)
-            writer = writer or _writer(path, plan.schema, contract)
-            groups = max(1, table.num_rows // _ROW_GROUP_ROWS)
-            writer.write_table(table, row_group_size=-(-table.num_rows // groups))
-            entry.add(table)
-        if writer is None:
-            return
-        writer.close()
+        with path.open("wb") as sink, _writer(sink, plan.schema, contract) as writer:
+            for table in chain([first], tables):
+                _check(table, contract, plan.run_id)
+                groups = max(1, table.num_rows // _ROW_GROUP_ROWS)
+                writer.write_table(table, row_group_size=-(-table.num_rows // groups))
+                entry.add(table)
     except BaseException:
-        if writer is not None:
-            with suppress(OSError):
-                writer.close()
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
     values = [name, path.stat().st_size, entry.rows, entry.json()]
     yield pa.RecordBatch.from_arrays([pa.array([value]) for value in values], names=["path", "size", "rows", "stats"])
@@ -200,11 +199,11 @@ def _in_shape(plan: _Plan, batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=plan.schema)
 
 
-def _writer(path: Path, schema: pa.Schema, contract: Contract) -> pq.ParquetWriter:
+def _writer(sink: IO[bytes], schema: pa.Schema, contract: Contract) -> pq.ParquetWriter:
     properties = dict(contract.properties)
     plain = {name.removeprefix(_NO_DICTIONARY) for name in properties if name.startswith(_NO_DICTIONARY)}
     return pq.ParquetWriter(
-        path,
+        sink,
         schema,
         compression="snappy",
         use_dictionary=[column.name for column in schema if column.name not in plain],
@@ -254,20 +253,26 @@ def _fulfilled(values: pa.ChunkedArray, column: Any) -> bool:
 
 
 class _Entry:
-    """What Delta's log says of a file: rows, and bounds of the columns that files are skipped by."""
+    """What Delta's log says of a file: rows, nulls and bounds, of the columns of SKIPPING or of all.
+
+    Of all, because delta-rs takes a column without bounds beside others that have some for one without values. Delta
+    keeps no bounds of truth values and of nested ones.
+    """
 
     def __init__(self, contract: Contract) -> None:
         self.rows = 0
+        self._names = _bounded(contract)
+        self._nulls = dict.fromkeys(self._names, 0)
         self._bounds: dict[str, tuple[Any, Any]] = {}
-        asked = dict(contract.properties).get(SKIPPING, "")
-        self._names = asked.split(",") if asked else list(dict.fromkeys(["run_id", *contract.key]))
 
     def add(self, table: pa.Table) -> None:
         self.rows += table.num_rows
         for name in self._names:
-            if not (pa.types.is_string(table.column(name).type) or pa.types.is_integer(table.column(name).type)):
+            values = table.column(name)
+            self._nulls[name] += values.null_count
+            if pa.types.is_nested(values.type) or pa.types.is_boolean(values.type) or values.null_count == len(values):
                 continue
-            found = pc.min_max(table.column(name))
+            found = pc.min_max(values)
             low, high = found["min"].as_py(), found["max"].as_py()
             old = self._bounds.get(name, (low, high))
             self._bounds[name] = (min(low, old[0]), max(high, old[1]))
@@ -276,11 +281,20 @@ class _Entry:
         return json.dumps(
             {
                 "numRecords": self.rows,
-                "minValues": {name: low for name, (low, _) in self._bounds.items()},
-                "maxValues": {name: high for name, (_, high) in self._bounds.items()},
-                "nullCount": dict.fromkeys(self._bounds, 0),
+                "minValues": {name: _bound(low) for name, (low, _) in self._bounds.items()},
+                "maxValues": {name: _bound(high, up=True) for name, (_, high) in self._bounds.items()},
+                "nullCount": self._nulls,
             }
         )
+
+
+def _bound(value: Any, up: bool = False) -> Any:
+    """A value as JSON; times in milliseconds, as Delta has them, rounded down or up."""
+    if not isinstance(value, datetime):
+        return value
+    rest = value.microsecond % 1000
+    rounded = value + timedelta(microseconds=1000 - rest if up and rest else -rest)
+    return rounded.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def milliseconds() -> int:

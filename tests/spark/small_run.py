@@ -78,7 +78,7 @@ def write_run(store: TableStore, run_id: str, jobs: tuple[str, ...] = tuple(JOB_
             if contract is C.FM_MODEL:
                 for model in rows[C.FM_MODEL.name]:
                     model["input_versions"] = {
-                        name: versions.get(name, 0) for name in ("events", "items", "vocabulary")
+                        name: versions.get(name, 1) for name in ("events", "items", "vocabulary")
                     }
             # rows of the driver, which cost Spark least
             made = pd.DataFrame(rows[contract.name], columns=list(contract.column_names))

@@ -72,15 +72,21 @@ Seen = Callable[[str, str], None]
 @pytest.fixture
 def at_commits(monkeypatch: pytest.MonkeyPatch) -> Callable[[Seen], None]:
     """``at_commits(seen)`` calls ``seen(table, "before" | "after")`` around every commit of the store."""
-    commit = TableStore._commit
 
     def install(seen: Seen) -> None:
-        def watched(self: TableStore, rows: Any, contract: C.Contract, *others: Any, **named: Any) -> None:
-            seen(contract.name, "before")
-            commit(self, rows, contract, *others, **named)
-            seen(contract.name, "after")
+        for name in ("_commit", "_commit_files"):
+            monkeypatch.setattr(TableStore, name, watched(commits[name], seen))
 
-        monkeypatch.setattr(TableStore, "_commit", watched)
+    commits = {name: getattr(TableStore, name) for name in ("_commit", "_commit_files")}
+
+    def watched(commit: Callable[..., None], seen: Seen) -> Callable[..., None]:
+        def run(self: TableStore, *given: Any) -> None:
+            (table,) = [one.name for one in given if isinstance(one, C.Contract)]
+            seen(table, "before")
+            commit(self, *given)
+            seen(table, "after")
+
+        return run
 
     return install
 
