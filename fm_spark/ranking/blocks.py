@@ -30,8 +30,8 @@ _PARTITION_EVENTS = 500_000
 _ROW_BYTES = 16
 _FILE_BYTES = 160 * 2**20
 _SMALLEST_FILE = 96 * 2**20
-# a second of one core, roughly
-_SCORES = 500_000_000
+SCORES = 500_000_000
+"""Pairs that one core scores in a second, roughly."""
 
 
 def partitions_for(spark: SparkSession, catalogue: Catalogue) -> int:
@@ -51,7 +51,7 @@ def list_tasks(spark: SparkSession, n_users: int, n: int, n_items: int) -> int:
     cores = spark.sparkContext.defaultParallelism
     size = n_users * n * _ROW_BYTES
     fewest, most = -(-size // _FILE_BYTES), size // _SMALLEST_FILE
-    busy = min(cores, n_users * n_items // _SCORES)
+    busy = min(cores, n_users * n_items // SCORES)
     return max(fewest, most if most < cores else min(most // cores * cores, 2 * cores), busy, 1)
 
 

@@ -20,7 +20,7 @@ from fm_spark.core.neighbours import NameSets, Neighbourhood, common_names, name
 from fm_spark.core.rare_items import blended
 from fm_spark.errors import ConfigError
 from fm_spark.events.catalogue import Catalogue
-from fm_spark.ranking.blocks import broadcast
+from fm_spark.ranking.blocks import SCORES, broadcast
 from fm_spark.tables.made import Made
 
 log = logging.getLogger("fm_spark.ranking.similar")
@@ -107,7 +107,8 @@ def similar_rows(
             T.StructField("source", T.StringType()),
         ]
     )
-    tasks = max(spark.sparkContext.defaultParallelism, -(-catalogue.n_items * config.n // _FILE_ROWS))
+    busy = min(spark.sparkContext.defaultParallelism, catalogue.n_items**2 // SCORES)
+    tasks = max(busy, -(-catalogue.n_items * config.n // _FILE_ROWS))  # a small table is one file
     with broadcast(spark, shared) as sent:
         items = spark.range(0, catalogue.n_items, 1, tasks)
         yield Made(items, partial(_lists, sent, config.n, schema.names), schema)
