@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
@@ -10,12 +11,12 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from fm_spark.errors import TableError
-from fm_spark.tables.made import File, milliseconds
+from fm_spark.tables.made import File
 
 
 def files_of_run(path: str, run_id: str) -> dict[str, int] | None:
     """Names and bytes of the newest files that hold rows of the run and of no other; None where one holds both."""
-    actions = pa.table(DeltaTable(path).get_add_actions(flatten=True))
+    actions = _entries(path)
     if actions.num_rows == 0:
         return {}
     if not {"min.run_id", "max.run_id"} <= set(actions.column_names):
@@ -32,10 +33,12 @@ def files_of_run(path: str, run_id: str) -> dict[str, int] | None:
 
 def all_files(path: str) -> dict[str, int]:
     """Names and bytes of the files of the newest version."""
-    actions = pa.table(DeltaTable(path).get_add_actions(flatten=True))
-    if not actions.num_rows:
-        return {}
+    actions = _entries(path)
     return dict(zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True))
+
+
+def _entries(path: str) -> pa.Table:
+    return pa.table(DeltaTable(path).get_add_actions(flatten=True))
 
 
 def commit_files(path: str, added: Sequence[File], removed: Mapping[str, int], note: str) -> None:
@@ -48,7 +51,7 @@ def commit_files(path: str, added: Sequence[File], removed: Mapping[str, int], n
     Raises:
         TableError: another job made a version meanwhile.
     """
-    table, now = DeltaTable(path), milliseconds()
+    table, now = DeltaTable(path), int(time.time() * 1000)
     actions: list[AddAction | RemoveAction] = [
         RemoveAction(name, True, now, size, {}) for name, size in removed.items()
     ]

@@ -10,7 +10,6 @@ Imported by Python workers, so it imports nothing that a task does not need.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -225,7 +224,8 @@ def _check(table: pa.Table, contract: Contract, run_id: str) -> None:
     Raises:
         TableError: as :func:`~fm_spark.tables.driver_rows.check_frame`, about the rows of this part.
     """
-    if all(_fulfilled(table.column(column.name), column) for column in contract.columns):
+    own = pc.all(pc.equal(table.column("run_id"), run_id)).as_py()
+    if own and all(_fulfilled(table.column(column.name), column) for column in contract.columns):
         return
     from fm_spark.tables.driver_rows import check_frame
 
@@ -295,8 +295,3 @@ def _bound(value: Any, up: bool = False) -> Any:
     rest = value.microsecond % 1000
     rounded = value + timedelta(microseconds=1000 - rest if up and rest else -rest)
     return rounded.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def milliseconds() -> int:
-    """Now, as Delta's log counts time."""
-    return int(time.time() * 1000)

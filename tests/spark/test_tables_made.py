@@ -155,6 +155,12 @@ def test_rows_that_break_the_contract_leave_nothing(
     assert files(store) == there
 
 
+def test_rows_of_another_run_are_refused(spark: SparkSession, store: TableStore) -> None:
+    with pytest.raises(TableError, match=r"run_id must be r2 \(.*r1"):
+        store.write_made(made(spark, "r1"), C.TOP_N, "r2")
+    assert files(store) == set()
+
+
 def test_nothing_made_is_an_empty_run(spark: SparkSession, store: TableStore) -> None:
     store.write_made(made(spark, "r1", users=0), C.TOP_N, "r1")
     assert rows(store, "r1") == []
