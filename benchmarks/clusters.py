@@ -189,7 +189,7 @@ def _write_model(store: TableStore, run_id: str, vectors: np.ndarray) -> None:
                 "feature": np.arange(n_items), "bias": 0.0, "factors": list(vectors), "count": 1, **own,
             }
         )  # fmt: skip
-        store.write(rows, C.FM_PARAMETERS, run_id, only=f"field = '{field}'")
+        store.write(rows, C.FM_PARAMETERS, run_id, only={"field": field})
     model = {
         **own, "created_at": pd.Timestamp(datetime.now(UTC)), "purpose": "publish", "loss": "softmax", "k": k,
         "w0": 0.0, "epochs": 1, "decays": [0.5], "hyperparameters": {}, "metrics": {},

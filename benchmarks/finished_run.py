@@ -17,7 +17,12 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from fm_spark.tables import contracts as C
-from fm_spark.tables.store import CONTRACT_PROPERTY, TableStore
+from fm_spark.tables.contracts.written_by import WRITTEN_BY
+from fm_spark.tables.evolution import CONTRACT_PROPERTY
+from fm_spark.tables.notes import note_of
+from fm_spark.tables.place import USER_METADATA
+from fm_spark.tables.settings import settings
+from fm_spark.tables.store import TableStore
 
 RUN, MODEL = "bench", "fm-bench"
 DECAYS = (0.3, 0.8, 0.98)
@@ -50,7 +55,9 @@ def write_finished_run(spark: SparkSession, root: Path, shape: Shape) -> None:
     for contract in (C.EVENTS, C.ITEMS, C.FM_PARAMETERS):
         table = f"delta.`{root / contract.name}`"
         spark.sql(f"CONVERT TO DELTA parquet.`{root / contract.name}`")
-        spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{CONTRACT_PROPERTY}' = '{contract.name}')")
+        # as the jobs that write these tables note their commits
+        with settings(spark, {USER_METADATA: note_of(contract.name, RUN, WRITTEN_BY[contract.name])}):
+            spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{CONTRACT_PROPERTY}' = '{contract.name}')")
     store = TableStore(spark, str(root))
     store.write(_model(shape.k, {c.name: store.version(c) for c in (C.EVENTS, C.ITEMS)}), C.FM_MODEL, RUN)
     done.touch()

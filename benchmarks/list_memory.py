@@ -59,7 +59,7 @@ def main() -> None:
 def _task(a: argparse.Namespace) -> None:
     with a.broadcast.open("rb") as file:
         sent: Any = SimpleNamespace(value=pickle.load(file))
-    rows = sum(batch.num_rows for batch in _lists(sent, _histories(a)))
+    rows = sum(batch.num_rows for batch in _lists(sent, iter, _histories(a)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{a.users:,} users x {a.items:,} items, k = {a.k}, N = {a.n}: {rows:,} rows")
     print(f"peak {peak:.0f} MiB, by the formula {worker_mib(a.items, a.k, a.n):.0f} MiB")

@@ -34,7 +34,7 @@ def run(spark: SparkSession, config: Config) -> PopularResult:
     store = TableStore(spark, config.tables.root)
     model = latest_model(store, PUBLISH, model_run_id(store, config))
     events = store.read(EVENTS, model.input_versions.get(EVENTS.name))
-    catalogue = load_catalogue(store.read(ITEMS, model.input_versions.get(ITEMS.name)))
+    catalogue = load_catalogue(store.rows(ITEMS, model.input_versions.get(ITEMS.name)))
     counts = count_items(events, catalogue, config.popular)
     rows = popular_rows(catalogue, counts, config.popular)
     version = store.write(

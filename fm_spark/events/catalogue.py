@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pyspark.sql import DataFrame
+import pyarrow as pa
 
 from fm_spark.events.attributes import ATTRIBUTES
 
@@ -43,14 +42,11 @@ class Catalogue:
         return len(self.feature)
 
 
-def load_catalogue(items: DataFrame) -> Catalogue:
-    """Collects the ``items`` table; it grows with the catalogue, not with users or events."""
+def load_catalogue(items: pa.Table) -> Catalogue:
+    """The catalogue out of the rows of ``items``; it grows with the catalogue, not with users or events."""
     wanted = ["item_id", "title", "genres", "year", "count", "item_feature", ATTRIBUTES]
-    # tables of earlier versions have no attributes
-    rows = items.select(*[name for name in wanted if name in items.columns]).toPandas()
     # pandas orders str by code point, as Spark and the kernels do
-    rows = rows.sort_values("item_id", kind="stable", ignore_index=True)
-    attributes: Iterable[Mapping[str, Sequence[str]]] = rows[ATTRIBUTES] if ATTRIBUTES in rows else [{}] * len(rows)
+    rows = items.select(wanted).to_pandas().sort_values("item_id", kind="stable", ignore_index=True)
     feature = rows["item_feature"].to_numpy(dtype=np.int32)
     feature_to_item = np.full(int(feature.max(initial=-1)) + 1, -1, dtype=np.int32)
     feature_to_item[feature] = np.arange(len(feature), dtype=np.int32)
@@ -62,5 +58,5 @@ def load_catalogue(items: DataFrame) -> Catalogue:
         feature=feature,
         feature_to_item=feature_to_item,
         year=[None if pd.isna(year) else int(year) for year in rows["year"]],
-        attributes=[{name: list(values) for name, values in dict(of_item).items()} for of_item in attributes],
+        attributes=[{name: list(values) for name, values in dict(of_item).items()} for of_item in rows[ATTRIBUTES]],
     )

@@ -38,18 +38,6 @@ def ordered_events(
     return ordered.select(*columns, *context_columns(context))
 
 
-def histories(events: DataFrame, partitions: int, context: ContextFields = NO_CONTEXT) -> DataFrame:
-    """What rankings read of events: in each partition a range of whole users, in order, each in that of his history.
-
-    Args:
-        events: user_id, position, item_feature, label, what the context fields need, and perhaps split.
-    """
-    split = ["split"] if "split" in events.columns else []
-    by_user = events.coalesce(1) if partitions == 1 else events.repartitionByRange(partitions, "user_id")
-    columns = [F.col(name) for name in ("user_id", "item_feature", "label", *split)]
-    return by_user.sortWithinPartitions("user_id", "position").select(*columns, *context_columns(context))
-
-
 def context_columns(context: ContextFields) -> list[Column]:
     """The columns of events that :func:`pack` makes the context fields from."""
     of_time = [F.unix_micros("time").alias(TIME)] if context.time else []

@@ -44,7 +44,8 @@ def extend_vocabulary(store: TableStore, values: pd.DataFrame, run_id: str) -> p
 def _read(store: TableStore) -> pd.DataFrame:
     if not store.exists(VOCABULARY):
         return pd.DataFrame({"field": [], "value": [], "feature": np.empty(0, np.int32)})
-    return store.read(VOCABULARY).select("field", "value", "feature").toPandas()
+    rows: pd.DataFrame = store.rows(VOCABULARY, columns=("field", "value", "feature")).to_pandas()
+    return rows
 
 
 def _with_unseen(field: str, values: pd.Series[str]) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from fm_spark.core.sequences import Sequences
 from fm_spark.core.topk import no_items, user_items
 from fm_spark.errors import ConfigError
 from fm_spark.events.catalogue import Catalogue
+from fm_spark.events.histories import SparkHistories
 from fm_spark.events.quality import Finding
 from fm_spark.events.sequences import ordered_events
 from fm_spark.filter_grammar import parse_filter
@@ -133,7 +134,7 @@ def audience_rows(
     spark = events.sparkSession
     loss = machine.loss if isinstance(machine, FmMachine) else "softmax"
     groups = [one.items for one in asked]
-    context = as_of_newest(machine.context, events)
+    context = as_of_newest(machine.context, SparkHistories(events))
     laid_out = targets(machine.item_factors, machine.item_bias, groups, config.segment_score, loss)
     shared = _Shared(machine, context, laid_out, catalogue.feature_to_item)
     of_user = events.schema["user_id"].dataType

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import functions as F
 
 from fm_spark.errors import TableError
 from fm_spark.ranking.cluster_matching import BORN, Earlier
@@ -90,21 +89,23 @@ def _changes(store: TableStore, run_ids: Sequence[str]) -> pd.DataFrame | None:
     """What the newest version of ``cluster_changes`` records of these runs; None without the table."""
     if not store.exists(CLUSTER_CHANGES):
         return None
-    rows = store.read(CLUSTER_CHANGES, columns=("run_id", "status", "matched_run_id", "next_id"))
-    return rows.where(F.col("run_id").isin(list(run_ids))).toPandas()
+    columns = ("run_id", "status", "matched_run_id", "next_id")
+    rows: pd.DataFrame = store.rows(CLUSTER_CHANGES, columns=columns, where={"run_id": list(run_ids)}).to_pandas()
+    return rows
 
 
 def _rows(store: TableStore, publication: Publication) -> pd.DataFrame:
     """The publication's clusters; those of the newest version, which keeps every run's, where the named one is gone."""
-    of_run = F.col("run_id") == F.lit(publication.run_id)
+    of_run = {"run_id": publication.run_id}
     version, columns = publication.tables[ITEM_CLUSTERS.name], ("item_id", "cluster_id", "model_version")
     try:
-        return store.read(ITEM_CLUSTERS, version, columns).where(of_run).toPandas()
+        rows: pd.DataFrame = store.rows(ITEM_CLUSTERS, version, columns, of_run).to_pandas()
     except (TableError, PySparkException, Py4JError) as error:
         log.warning(
             "version %d of %s cannot be read (%s), the newest is", version, ITEM_CLUSTERS.name, _first_line(error)
         )
-        return store.read(ITEM_CLUSTERS, columns=columns).where(of_run).toPandas()
+        rows = store.rows(ITEM_CLUSTERS, None, columns, of_run).to_pandas()
+    return rows
 
 
 def _first_line(error: Exception) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from fm_spark.config import Config
@@ -24,14 +26,23 @@ class RankingInputs:
     """A model with the tables that it was trained on, at the versions that training read.
 
     Attributes:
-        events: with the attributes of the users where the machine has fields of them.
+        items: the rows of the table.
     """
 
+    store: TableStore
     model: ModelRecord
     machine: Ranker
     catalogue: Catalogue
-    events: DataFrame
-    items: DataFrame
+    items: pa.Table
+
+    @cached_property
+    def events(self) -> DataFrame:
+        """The events, with the attributes of the users where the machine has fields of them."""
+        versions = self.model.input_versions
+        events = self.store.read(EVENTS, versions.get(EVENTS.name))
+        if not self.machine.context.user:
+            return events
+        return with_attributes(events, self.store.read(USERS, versions.get(USERS.name)))
 
 
 def load_inputs(store: TableStore, config: Config, purpose: str) -> RankingInputs:
@@ -42,14 +53,11 @@ def load_inputs(store: TableStore, config: Config, purpose: str) -> RankingInput
         DivergenceError: a parameter of the model is not finite; the message names an item.
     """
     model = latest_model(store, purpose, model_run_id(store, config))
-    events = store.read(EVENTS, model.input_versions.get(EVENTS.name))
-    items = store.read(ITEMS, model.input_versions.get(ITEMS.name))
+    items = store.rows(ITEMS, model.input_versions.get(ITEMS.name))
     catalogue = load_catalogue(items)
     machine = load_machine(store, model.model_version, catalogue)
     check_finite(machine, catalogue)
-    if machine.context.user:
-        events = with_attributes(events, store.read(USERS, model.input_versions.get(USERS.name)))
-    return RankingInputs(model, machine, catalogue, events, items)
+    return RankingInputs(store, model, machine, catalogue, items)
 
 
 def check_finite(machine: Ranker, catalogue: Catalogue) -> None:

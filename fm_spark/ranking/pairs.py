@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from fm_spark.core.context import ContextFields
+from fm_spark.events.histories import SparkHistories
 from fm_spark.events.sequences import TIME, VALUE, whole_users
 from fm_spark.events.sources import PLACE
 from fm_spark.events.user_columns import ATTRIBUTES
@@ -53,7 +54,7 @@ def scored_pairs(serving: Serving, pairs: Pairs, answering: Answering) -> Iterat
     Pairs without an id that can be one are kept, with the source :data:`~fm_spark.ranking.pair_answers.INVALID`.
     """
     spark = serving.events.sparkSession
-    context = as_of_newest(serving.machine.context, serving.events)
+    context = as_of_newest(serving.machine.context, SparkHistories(serving.events))
     prediction = PREDICTION.get(serving.model.loss)
     added: list[tuple[str, T.DataType]] = [
         (SCORE, T.DoubleType()),

@@ -10,8 +10,7 @@ from math import ceil, log2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import pyarrow as pa
 
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.ranking.cluster_matching import Matched
@@ -169,11 +168,11 @@ def label(names: Sequence[Trait], titles: Sequence[str], taken: set[str], cluste
     return f"{head}{titles[0]} ({cluster_id})"
 
 
-def item_tags(items: DataFrame, catalogue: Catalogue) -> list[list[str]]:
-    """Tags of every item of the ``items`` table, in the catalogue's order; only tagged items travel to the driver."""
+def item_tags(items: pa.Table, catalogue: Catalogue) -> list[list[str]]:
+    """Tags of every item of the ``items`` table, in the catalogue's order."""
     tags: list[list[str]] = [[] for _ in range(catalogue.n_items)]
-    for row in items.where(F.size("tags") > 0).select("item_feature", "tags").collect():
-        tags[catalogue.feature_to_item[row["item_feature"]]] = list(row["tags"])
+    for feature, of_item in zip(items["item_feature"].to_pylist(), items["tags"].to_pylist(), strict=True):
+        tags[catalogue.feature_to_item[feature]] = of_item
     return tags
 
 

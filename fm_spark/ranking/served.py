@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from fm_spark.events.histories import Histories, SparkHistories, file_histories
 from fm_spark.events.quality import MAX_EXAMPLES, Finding
 from fm_spark.events.user_columns import ATTRIBUTES, with_attributes
 from fm_spark.ranking.inputs import RankingInputs
@@ -27,15 +28,15 @@ class Served(NamedTuple):
     """The histories that lists are made from.
 
     Attributes:
-        events: columns of ``events`` that ranking reads; ``split`` is there, with :data:`TRAINED` or :data:`NEW` for
-            all events of a user, where some user may be new. A user without events has one row, of no item.
+        histories: where some user may be new, with ``split``: :data:`TRAINED` or :data:`NEW` for all events of a
+            user. A user without events has one row, of no item.
         feature_to_item: int32; index of the item that has the feature, -1 for one that the model has no row of. The
             last is the feature of no item.
         read: versions of the tables that were read, by name.
         findings: items that cannot be ranked.
     """
 
-    events: DataFrame
+    histories: Histories
     feature_to_item: npt.NDArray[np.int32]
     read: dict[str, int]
     findings: list[Finding]
@@ -47,18 +48,21 @@ def served(store: TableStore, inputs: RankingInputs) -> Served:
     newest = store.version(EVENTS)
     columns = ["user_id", "position", "item_feature", "label", *(["time"] if inputs.machine.context.time else [])]
     read, findings, features = {EVENTS.name: newest}, list[Finding](), inputs.catalogue.feature_to_item
+    users = _users(store, newest, read)
     if trained_on is None or trained_on == newest:
+        straight = file_histories(store, newest) if users is None and not inputs.machine.context.user else None
+        if straight is not None:
+            return Served(straight, np.append(features, np.int32(-1)), read, findings)
         events = inputs.events.select(*columns)
     else:
         events = _marked(store.read(EVENTS, newest).select(*columns), inputs.events)
         features, findings = _with_later_items(store, inputs)
-    users = _users(store, newest, read)
     if users is not None:
         events = _with_all_users(events, users, len(features))
     if inputs.machine.context.user:
         none = inputs.events.select("user_id", F.col(ATTRIBUTES).alias("attributes")).limit(0)
         events = with_attributes(events, none if users is None else users)
-    return Served(events, np.append(features, np.int32(-1)), read, findings)
+    return Served(SparkHistories(events), np.append(features, np.int32(-1)), read, findings)
 
 
 def _marked(events: DataFrame, training: DataFrame) -> DataFrame:
@@ -71,7 +75,7 @@ def _marked(events: DataFrame, training: DataFrame) -> DataFrame:
 def _with_later_items(store: TableStore, inputs: RankingInputs) -> tuple[npt.NDArray[np.int32], list[Finding]]:
     """``feature_to_item`` with -1 for the items that came after training, and what ``data_quality`` says of them."""
     known = inputs.catalogue.feature_to_item
-    items = store.read(ITEMS).select("item_id", "item_feature").toPandas().sort_values("item_id")
+    items = store.rows(ITEMS, columns=("item_id", "item_feature")).to_pandas().sort_values("item_id")
     feature = items["item_feature"].to_numpy(np.int64)
     features = np.full(max(len(known), int(feature.max(initial=-1)) + 1), -1, np.int32)
     features[: len(known)] = known

@@ -79,9 +79,9 @@ def load_serving(store: TableStore, model: ModelRecord) -> Serving:
     before = {table: model.input_versions.get(table.name) for table in (EVENTS, ITEMS)}
     newest = {table: store.version(table) for table in before}  # another job may write them meanwhile
     newer = {table for table, version in before.items() if version is not None and newest[table] != version}
-    catalogue, learnt = load_catalogue(store.read(ITEMS, before[ITEMS])), None
+    catalogue, learnt = load_catalogue(store.rows(ITEMS, before[ITEMS])), None
     if ITEMS in newer:
-        catalogue, learnt = _grown(catalogue, load_catalogue(store.read(ITEMS, newest[ITEMS])), store, model)
+        catalogue, learnt = _grown(catalogue, load_catalogue(store.rows(ITEMS, newest[ITEMS])), store, model)
     machine = load_machine(store, model.model_version, catalogue, learnt)
     check_finite(machine, catalogue)
     events, unchanged = store.read(EVENTS, newest[EVENTS]), None

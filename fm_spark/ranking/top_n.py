@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark import Broadcast
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from fm_spark.core.context import ContextFields
@@ -22,7 +20,7 @@ from fm_spark.core.sequences import TRAIN, Sequences, select, take_users
 from fm_spark.core.topk import Items, prepare_items
 from fm_spark.errors import TableError
 from fm_spark.events.catalogue import Catalogue
-from fm_spark.events.sequences import histories
+from fm_spark.events.histories import Histories, Read
 from fm_spark.ranking.blocks import broadcast, list_tasks, user_blocks
 from fm_spark.ranking.explained import BECAUSE, CONTRIBUTIONS, STRUCT, TYPE, Listed, explained
 from fm_spark.ranking.list_rules import ListMaker, ListRule
@@ -88,8 +86,8 @@ def top_n_rows(
         lists: from :func:`fm_spark.ranking.list_rules.list_rules`; a user for whom fewer items are left gets a
             shorter list, or none.
     """
-    spark = users.events.sparkSession
-    context = as_of_newest(machine.context, users.events)
+    spark = users.histories.spark
+    context = as_of_newest(machine.context, users.histories)
     shared = _Shared(
         machine,
         context,
@@ -101,18 +99,17 @@ def top_n_rows(
         pa.array(catalogue.title, pa.string()),
         *extras,
     )
-    n_users = users.events.where("position = 0").count()
-    tasks = list_tasks(spark, n_users, sum(rule.n for rule in lists), catalogue.n_items)
-    ordered = histories(users.events, tasks, context)
+    tasks = list_tasks(spark, users.histories.n_users(), sum(rule.n for rule in lists), catalogue.n_items)
+    source, read = users.histories.parts(tasks, context)
     with broadcast(spark, shared) as sent:
-        yield Made(ordered, partial(_lists, sent), _schema(users, catalogue))
+        yield Made(source, partial(_lists, sent, read), _schema(users, catalogue))
 
 
 def _schema(users: Served, catalogue: Catalogue) -> T.StructType:
     item_id = T.LongType() if catalogue.item_id.dtype.kind == "i" else T.StringType()
     types: dict[str, T.DataType] = {
         "list_name": T.StringType(),
-        "user_id": users.events.schema["user_id"].dataType,
+        "user_id": users.histories.user_type,
         "rank": T.IntegerType(),
         "item_id": item_id,
         "title": T.StringType(),
@@ -125,19 +122,16 @@ def _schema(users: Served, catalogue: Catalogue) -> T.StructType:
     return T.StructType([T.StructField(name, type_) for name, type_ in types.items()])
 
 
-def as_of_newest(context: ContextFields, events: DataFrame) -> ContextFields:
+def as_of_newest(context: ContextFields, histories: Histories) -> ContextFields:
     """The fields as of the time of the newest event."""
-    if not context.time:
-        return context
-    newest = events.agg(F.max(F.unix_micros("time")).alias("newest")).collect()[0]["newest"]
-    return context._replace(as_of=newest)
+    return context._replace(as_of=histories.newest()) if context.time else context
 
 
-def _lists(sent: Broadcast[_Shared], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _lists(sent: Broadcast[_Shared], read: Read, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     shared = sent.value
     ranked, popular = _Lists(shared, shared.items), _Lists(shared, shared.popular)
     last: Any = None
-    for block in user_blocks(batches, shared.feature_to_item, shared.context):
+    for block in user_blocks(read(batches), shared.feature_to_item, shared.context):
         last = _checked_order(block, last)
         known = select(block, block.item >= 0) if (block.item < 0).any() else block
         best = ranked.of(known, user_queries(known, shared.machine, known))

@@ -18,6 +18,7 @@ from pyspark.sql import types as T
 from fm_spark.config import ClusterConfig
 from fm_spark.core.context import ContextFields
 from fm_spark.core.queries import Ranker, user_queries
+from fm_spark.events.histories import SparkHistories
 from fm_spark.events.sequences import ordered_events
 from fm_spark.ranking.blocks import broadcast, partitions_for, user_blocks
 from fm_spark.ranking.clusters import candidates, fit_clusters
@@ -48,7 +49,9 @@ def user_cluster_rows(inputs: RankingInputs, config: ClusterConfig) -> Iterator[
         ConfigError: fewer different users shape the groups than there would be groups.
     """
     events = inputs.events
-    shared = _Shared(inputs.machine, as_of_newest(inputs.machine.context, events), inputs.catalogue.feature_to_item)
+    shared = _Shared(
+        inputs.machine, as_of_newest(inputs.machine.context, SparkHistories(events)), inputs.catalogue.feature_to_item
+    )
     partitions = partitions_for(events.sparkSession, inputs.catalogue)
     centres = _centres(events, shared, partitions, config)
     schema = T.StructType(

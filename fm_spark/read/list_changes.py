@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from fm_spark.errors import TableError
-from fm_spark.read.handle import Handle
+from fm_spark.tables.handle import Handle
 
 CHANGES = ("inserted", "deleted", "moved")
 """What may have happened to an item of a list: it is new, it is gone, or its rank is another."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from fm_spark.errors import TableError
-from fm_spark.read.handle import Handle, NoTable
 from fm_spark.read.list_changes import CHANGES, ONLY_LIST, changed_rows
 from fm_spark.tables import contracts as C
-from fm_spark.tables.published import Gate, Publication, newest, own_rows
+from fm_spark.tables.handle import Handle, NoTable
+from fm_spark.tables.published import Publication, newest, own_rows, publication_of
 
 __all__ = ["CHANGES", "Id", "Snapshot", "open", "publications"]
 
@@ -240,7 +239,7 @@ def publications(
         raise TableError(
             f"nothing is published under {place} ({error}); run ./spark-submit.sh publish first"
         ) from error
-    return sorted((_publication(row) for row in rows.to_pylist()), key=lambda one: one.publication)
+    return sorted(map(publication_of, rows.to_pylist()), key=lambda one: one.publication)
 
 
 def _place(root: str | os.PathLike[str]) -> str:
@@ -281,12 +280,6 @@ def _runs(there: Sequence[Publication]) -> str:
     shown = [f"{one.run_id} ({one.published_at:%Y-%m-%d %H:%M:%S} UTC)" for one in reversed(there)]
     more = f" and {len(shown) - _SHOWN_RUNS} more" if len(shown) > _SHOWN_RUNS else ""
     return (", ".join(shown[:_SHOWN_RUNS]) + more) or "none"
-
-
-def _publication(row: Mapping[str, Any]) -> Publication:
-    maps = {name: dict(row[name]) for name in ("tables", "metrics", "input_versions")}
-    gates = [Gate(**gate) for gate in row["gates"]]
-    return Publication(**{**row, **maps, "gates": gates})
 
 
 def _typed(value: Id, column: str, handle: Handle, table: str) -> pa.Scalar:

@@ -83,8 +83,8 @@ def collect_run(
 
 
 def _checks(pinned: Pinned) -> list[QualityCheck]:
-    rows = pinned.read(DATA_QUALITY).select("step", "check", "rows", "action", "detail").collect()
-    return [QualityCheck(*row) for row in rows]
+    rows = pinned.rows(DATA_QUALITY, ("step", "check", "rows", "action", "detail")).to_pylist()
+    return [QualityCheck(**row) for row in rows]
 
 
 def _data(checks: list[QualityCheck], lengths: list[Row], items: ItemFacts) -> DataFacts:
@@ -102,7 +102,7 @@ def _data(checks: list[QualityCheck], lengths: list[Row], items: ItemFacts) -> D
 
 
 def _metrics(pinned: Pinned) -> MetricFacts:
-    rows = pinned.read(EVALUATION).collect()
+    rows = pinned.rows(EVALUATION).to_pylist()
     values: dict[str, dict[str, float]] = {}
     for row in rows:
         values.setdefault(row["metric"], {})[row["ranker"]] = row["value"]
@@ -123,14 +123,14 @@ def _metrics(pinned: Pinned) -> MetricFacts:
 
 
 def _training(pinned: Pinned) -> TrainingFacts:
-    models = {row["purpose"]: row for row in pinned.read(FM_MODEL).collect()}
+    models = {row["purpose"]: row for row in pinned.rows(FM_MODEL).to_pylist()}
     model = models[PUBLISH]
     return TrainingFacts(
         epochs={purpose: row["epochs"] for purpose, row in sorted(models.items())},
         k=model["k"],
         decays=list(model["decays"]),
-        settings=dict(sorted(model["hyperparameters"].items())),
-        validation=dict(sorted(model["metrics"].items())),
+        settings=dict(sorted(dict(model["hyperparameters"]).items())),
+        validation=dict(sorted(dict(model["metrics"]).items())),
         curves=_curves(pinned),
     )
 
@@ -138,13 +138,7 @@ def _training(pinned: Pinned) -> TrainingFacts:
 def _curves(pinned: Pinned) -> list[Curve]:
     """One curve a fit; the rounds of an epoch are averaged by their events here, there are only a few thousand."""
     metrics = ["ndcg_at_10", "recall_at_20", "rmse", "log_loss"]
-    history = pinned.read(TRAINING_HISTORY)
-    there = [name for name in metrics if name in history.columns]  # a table of an earlier version has fewer
-    rounds = (
-        history.select("stage", "candidate", "epoch", "loss", "events", *there)
-        .toPandas()
-        .reindex(columns=["stage", "candidate", "epoch", "loss", "events", *metrics])
-    )
+    rounds = pinned.rows(TRAINING_HISTORY, ("stage", "candidate", "epoch", "loss", "events", *metrics)).to_pandas()
     rounds["loss"] *= rounds["events"]
     epochs = rounds.groupby(["stage", "candidate", "epoch"], sort=True).agg(
         {"loss": "sum", "events": "sum", **dict.fromkeys(metrics, "max")}

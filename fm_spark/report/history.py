@@ -10,18 +10,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import IO, Any
 
-from pyspark.sql import functions as F
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fm_spark.parallel import side_by_side
-from fm_spark.report.pinned import Pinned, utc
+from fm_spark.report.pinned import Pinned
 from fm_spark.tables.contracts import EVALUATION, EVENTS, FM_MODEL, ITEMS, TOP_N
 from fm_spark.tables.publications import publications
 from fm_spark.tables.published import Gate
-from fm_spark.tables.runs import PUBLISH
+from fm_spark.tables.runs import PUBLISH, model_records
 from fm_spark.tables.store import TableStore
 
 SHOWN_RUNS = 20
@@ -54,17 +52,10 @@ class RunLine:
 
 
 def collect_history(store: TableStore) -> list[RunLine]:
-    """Every publication and every trained run that is not published, oldest first; a few small queries."""
-    found: dict[str, Any] = side_by_side(
-        {
-            "publications": lambda: publications(store),
-            "models": lambda: _models(store),
-            "metrics": lambda: _metrics(store),
-        }
-    )
-    models: dict[str, tuple[datetime, dict[str, Any]]] = found["models"]
+    """Every publication and every trained run that is not published, oldest first."""
+    models, metrics = _models(store), _metrics(store)
     lines = []
-    for one in found["publications"]:
+    for one in publications(store):
         settings = models.get(one.run_id, (None, {}))[1]
         line = RunLine(one.run_id, one.publication, one.published_at, one.metrics, one.gates, settings)
         rows = Pinned(store, one).known_rows(_COUNTED)
@@ -72,24 +63,22 @@ def collect_history(store: TableStore) -> list[RunLine]:
     published = {line.run_id for line in lines}
     for run_id, (at, settings) in models.items():
         if run_id not in published:
-            metrics = found["metrics"].get(run_id, {})
-            lines.append(RunLine(run_id, None, at, metrics, settings=settings))
+            lines.append(RunLine(run_id, None, at, metrics.get(run_id, {}), settings=settings))
     return sorted(lines, key=lambda line: line.at)
 
 
 def _models(store: TableStore) -> dict[str, tuple[datetime, dict[str, Any]]]:
     if not store.exists(FM_MODEL):
         return {}
-    at = F.unix_micros("created_at").alias("at")
-    rows = store.read(FM_MODEL).where(F.col("purpose") == F.lit(PUBLISH)).select("run_id", at, "config").collect()
-    return {row["run_id"]: (utc(row["at"]), flat(json.loads(row["config"]))) for row in rows}
+    records = model_records(store, purpose=PUBLISH)
+    return {one.run_id: (one.created_at, flat(json.loads(one.config))) for one in records}
 
 
 def _metrics(store: TableStore) -> dict[str, dict[str, float]]:
     if not store.exists(EVALUATION):
         return {}
     metrics: dict[str, dict[str, float]] = {}
-    for row in store.read(EVALUATION).select("run_id", "ranker", "metric", "value").collect():
+    for row in store.rows(EVALUATION, columns=("run_id", "ranker", "metric", "value")).to_pylist():
         metrics.setdefault(row["run_id"], {})[f"{row['ranker']}.{row['metric']}"] = row["value"]
     return metrics
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pyspark.sql import Row, Window
+import pyarrow.compute as pc
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from fm_spark.events.catalogue import Catalogue, load_catalogue
 from fm_spark.named_lists import DEFAULT
 from fm_spark.report.facts import ClusterFacts, ClusterLine, ItemFacts, LikedItem, Recommended, UserLists
-from fm_spark.report.pinned import Pinned, utc
+from fm_spark.report.pinned import Pinned
 from fm_spark.tables.contracts import (
     CLUSTER_CHANGES,
     CLUSTER_PROFILES,
@@ -80,13 +81,8 @@ def user_lists(pinned: Pinned, lengths: list[Row], n_users: int) -> list[UserLis
         return []
     ids = [user["user_id"] for user in chosen]
     liked = _last_liked(pinned, ids)
-    top = (
-        pinned.read(TOP_N)
-        .where((F.col("list_name") == F.lit(DEFAULT)) & F.col("user_id").isin(ids) & (F.col("rank") <= SHOWN_TOP))
-        .select("user_id", "rank", "title", "score")
-        .collect()
-    )
-    top.sort(key=lambda row: int(row["rank"]))
+    shown = {"list_name": DEFAULT, "user_id": ids, "rank": list(range(1, SHOWN_TOP + 1))}
+    top = pinned.rows(TOP_N, ("user_id", "rank", "title", "score"), shown).sort_by("rank").to_pylist()
     users = [
         UserLists(
             user_id=str(user["user_id"]),
@@ -113,29 +109,25 @@ def _choose_users(lengths: list[Row], n_users: int) -> list[Row]:
 
 def _last_liked(pinned: Pinned, ids: list[Any]) -> dict[Any, list[LikedItem]]:
     """The items that each of the users liked last, newest first."""
-    newest = Window.partitionBy("user_id").orderBy(F.col("position").desc())
-    rows = (
-        pinned.read(EVENTS)
-        .where(F.col("user_id").isin(ids) & (F.col("label") > 0))
-        .withColumn("newest", F.row_number().over(newest))
-        .where(F.col("newest") <= SHOWN_LIKED)
-        .select("user_id", "newest", "item_id", F.unix_micros("time").alias("micros"), "value")
-        .collect()
-    )
-    rows.sort(key=lambda row: int(row["newest"]))
-    items = pinned.read(ITEMS).where(F.col("item_id").isin({row["item_id"] for row in rows}))
-    titles = {row["item_id"]: row["title"] for row in items.select("item_id", "title").collect()}
-    liked: dict[Any, list[LikedItem]] = {user: [] for user in ids}
-    for row in rows:
-        title = titles.get(row["item_id"], str(row["item_id"]))
-        liked[row["user_id"]].append(LikedItem(title, utc(row["micros"]), row["value"]))
-    return liked
+    columns = ("user_id", "position", "item_id", "time", "value")
+    events = pinned.rows(EVENTS, (*columns, "label"), {"user_id": ids}).filter(pc.field("label") > 0)
+    rows: dict[Any, list[dict[str, Any]]] = {user: [] for user in ids}
+    for row in events.sort_by([("position", "descending")]).to_pylist():
+        if len(rows[row["user_id"]]) < SHOWN_LIKED:
+            rows[row["user_id"]].append(row)
+    shown = {row["item_id"] for of_user in rows.values() for row in of_user}
+    items = pinned.rows(ITEMS, ("item_id", "title"), {"item_id": list(shown)}).to_pylist()
+    titles = {row["item_id"]: row["title"] for row in items}
+    return {
+        user: [LikedItem(titles.get(row["item_id"], str(row["item_id"])), row["time"], row["value"]) for row in of_user]
+        for user, of_user in rows.items()
+    }
 
 
 def cluster_facts(pinned: Pinned, items: ItemFacts) -> list[ClusterFacts]:
     """The profiles of all clusters; first those with most of the best known items, which a person can judge."""
     known = Counter(items.map_clusters.tolist())
-    rows = pinned.read(CLUSTER_PROFILES).collect()
+    rows = pinned.rows(CLUSTER_PROFILES).to_pylist()
     rows.sort(key=lambda row: (-known[row["cluster_id"]], row["cluster_id"]))
     return [
         ClusterFacts(
@@ -156,7 +148,7 @@ def cluster_line(pinned: Pinned) -> ClusterLine | None:
     """What became of the ids of an earlier run; None for the first run of a line."""
     if CLUSTER_CHANGES.name not in pinned.publication.tables:  # published by an earlier version of fm_spark
         return None
-    rows = pinned.read(CLUSTER_CHANGES).select("status", "stability", "matched_run_id").collect()
+    rows = pinned.rows(CLUSTER_CHANGES, ("status", "stability", "matched_run_id")).to_pylist()
     if not rows or rows[0]["matched_run_id"] is None:
         return None
     of = Counter(row["status"] for row in rows)
@@ -168,8 +160,8 @@ def item_facts(pinned: Pinned) -> ItemFacts:
     # joined here, not in Spark: four small tables, and every join would cost several jobs
     top = pinned.read(TOP_N).where(F.col("list_name") == F.lit(DEFAULT))
     listed = top.groupBy("item_id").agg(F.count(F.lit(1)).alias("listed")).toPandas()
-    clusters = pinned.read(ITEM_CLUSTERS).select("item_id", "cluster_id").toPandas()
-    catalogue = load_catalogue(pinned.read(ITEMS))
+    clusters = pinned.rows(ITEM_CLUSTERS, ("item_id", "cluster_id")).to_pandas()
+    catalogue = load_catalogue(pinned.rows(ITEMS))
     items = pd.DataFrame({"item_id": catalogue.item_id, "count": catalogue.count, "place": range(catalogue.n_items)})
     vectors = _vectors(pinned)
     counts = items.merge(listed, on="item_id", how="left")
@@ -186,9 +178,12 @@ def item_facts(pinned: Pinned) -> ItemFacts:
 
 def _vectors(pinned: Pinned) -> pd.DataFrame:
     """Columns field, value, factors of the item side of the published model."""
-    of_model = F.col("model_version") == F.lit(pinned.publication.model_version)
-    item_side = F.col("field").isin(ITEM, *ITEM_SIDE) | F.col("field").startswith(OF_COLUMN)
-    return pinned.read(FM_PARAMETERS).where(of_model & item_side).select("field", "value", "factors").toPandas()
+    of_model = {"model_version": pinned.publication.model_version}
+    fields = pinned.rows(FM_PARAMETERS, ("field",), of_model)["field"].unique().to_pylist()
+    item_side = [name for name in fields if name in (ITEM, *ITEM_SIDE) or name.startswith(OF_COLUMN)]
+    found = pinned.rows(FM_PARAMETERS, ("field", "value", "factors"), {**of_model, "field": item_side})
+    vectors: pd.DataFrame = found.to_pandas()
+    return vectors
 
 
 def _composed(items: pd.DataFrame, vectors: pd.DataFrame, catalogue: Catalogue) -> npt.NDArray[np.float32]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from fm_spark.report.facts import TableFacts
 from fm_spark.tables.contracts import ALL, PUBLICATIONS, Contract
+from fm_spark.tables.local import Where
 from fm_spark.tables.published import Publication
 from fm_spark.tables.store import TableStore
 
@@ -38,6 +40,19 @@ class Pinned:
         """
         rows = self.store.read(contract, self.publication.tables.get(contract.name))
         return rows.where(F.col("run_id") == F.lit(self.publication.run_id)) if contract.mode == "by_run" else rows
+
+    def rows(self, contract: Contract, columns: Sequence[str] = (), where: Where | None = None) -> pa.Table:
+        """As :meth:`read`, on the driver; for what it may hold.
+
+        Args:
+            columns: only these; where: as for :meth:`~fm_spark.tables.store.TableStore.rows`.
+
+        Raises:
+            TableError: the version is gone, for example vacuumed.
+        """
+        own = {"run_id": self.publication.run_id} if contract.mode == "by_run" else {}
+        version = self.publication.tables.get(contract.name)
+        return self.store.rows(contract, version, columns, {**own, **(where or {})})
 
     def sizes(self) -> list[TableFacts]:
         """Rows, version and path of every published table, in the order of the contracts."""

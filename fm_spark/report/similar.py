@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pyspark.sql import functions as F
-
 from fm_spark.report.facts import Neighbour, SimilarFacts
 from fm_spark.report.pinned import Pinned
 from fm_spark.tables.contracts import ITEMS, SIMILAR_ITEMS, SIMILAR_QUALITY
@@ -20,16 +18,12 @@ def similar_facts(pinned: Pinned, n_items: int) -> list[SimilarFacts]:
     """Well-known items of different genres with their nearest items; none when the run has no such table."""
     if not n_items or SIMILAR_ITEMS.name not in pinned.publication.tables:
         return []
-    best = pinned.read(ITEMS).orderBy(F.col("count").desc(), "item_id").limit(_LOOKED_AT)
-    rows = best.select("item_id", "title", "genres").collect()
+    items = pinned.rows(ITEMS, ("item_id", "title", "genres", "count"))
+    rows = items.sort_by([("count", "descending"), ("item_id", "ascending")]).slice(0, _LOOKED_AT).to_pylist()
     chosen = different([(row["item_id"], row["genres"]) for row in rows], n_items)
-    near = (
-        pinned.read(SIMILAR_ITEMS)
-        .where(F.col("item_id").isin(chosen) & (F.col("rank") <= SHOWN_NEIGHBOURS))
-        .select("item_id", "rank", "similar_title", "score")
-        .collect()
-    )
-    near.sort(key=lambda row: int(row["rank"]))
+    ranks = list(range(1, SHOWN_NEIGHBOURS + 1))
+    columns = ("item_id", "rank", "similar_title", "score")
+    near = pinned.rows(SIMILAR_ITEMS, columns, {"item_id": chosen, "rank": ranks}).sort_by("rank").to_pylist()
     titles = {row["item_id"]: row["title"] for row in rows}
     shown = [
         SimilarFacts(titles[item], [Neighbour(r["similar_title"], r["score"]) for r in near if r["item_id"] == item])
@@ -58,5 +52,5 @@ def genre_shares(pinned: Pinned) -> dict[str, float]:
     """How often neighbours have a genre in common, by who chose them; empty when the run has no such table."""
     if SIMILAR_QUALITY.name not in pinned.publication.tables:
         return {}
-    rows = pinned.read(SIMILAR_QUALITY).select("neighbours", "share").collect()
+    rows = pinned.rows(SIMILAR_QUALITY, ("neighbours", "share")).to_pylist()
     return {row["neighbours"]: row["share"] for row in rows}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fm_spark.tables.contracts import ALL, CHECKPOINTS, ID, Column, Contract
 from fm_spark.tables.contracts.example import RUN, Example
-from fm_spark.tables.store import WRITTEN_BY
+from fm_spark.tables.contracts.written_by import WRITTEN_BY
 
 ROOT = "warehouse"
 _INTRODUCTION = f"""# Tables

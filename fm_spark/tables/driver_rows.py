@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from fm_spark.errors import TableError
@@ -17,6 +18,7 @@ from fm_spark.tables.contracts import ID, Check, Contract
 from fm_spark.tables.contracts.check import FLOATING, element_type
 from fm_spark.tables.made import arrow_schema
 from fm_spark.tables.problems import SHOWN_ROWS, Broken, Repeated, Rule, refuse, rules
+from fm_spark.tables.shape import shape_rows
 
 _NUMBER = 8  # bytes
 
@@ -90,8 +92,7 @@ def _field(value: Any, name: str, names: list[str]) -> Any:
 
 def spark_rows(spark: SparkSession, frame: pd.DataFrame, contract: Contract) -> DataFrame:
     """The frame in Spark, with the types of the contract; ``id`` columns keep theirs."""
-    types = {column.name: column.type for column in contract.columns}
-    types.update({name: _id_type(frame[name]) for name, type_ in types.items() if type_ == ID})
+    types = _types(frame, contract)
     schema = ", ".join(f"`{name}` {type_}" for name, type_ in types.items())
     rows = frame[contract.column_names]
     if any("map<" in type_ or "struct<" in type_ for type_ in types.values()):
@@ -99,6 +100,16 @@ def spark_rows(spark: SparkSession, frame: pd.DataFrame, contract: Contract) -> 
         values = [[_plain(value) for value in row] for row in rows.astype(object).to_numpy().tolist()]
         return spark.createDataFrame(values, schema)
     return spark.createDataFrame(rows, schema)
+
+
+def frame_types(spark: SparkSession, frame: pd.DataFrame, contract: Contract) -> T.StructType:
+    """The types of :func:`spark_rows`, for which the rows stay where they are."""
+    no_rows = [F.lit(None).cast(type_).alias(name) for name, type_ in _types(frame, contract).items()]
+    return shape_rows(spark.range(0).select(*no_rows), contract).schema
+
+
+def _types(frame: pd.DataFrame, contract: Contract) -> dict[str, str]:
+    return {c.name: _id_type(frame[c.name]) if c.type == ID else c.type for c in contract.columns}
 
 
 def arrow_rows(frame: pd.DataFrame, types: T.StructType) -> pa.Table:

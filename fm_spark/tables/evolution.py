@@ -6,7 +6,7 @@ of the contract that it follows as a property.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
@@ -93,17 +93,17 @@ def version_of(there: Mapping[str, str]) -> int:
     return int(there.get(VERSION_PROPERTY, "1"))
 
 
-def refuse_undeclared(contract: Contract, columns: T.StructType, version: int, path: str) -> None:
+def refuse_undeclared(contract: Contract, columns: Sequence[str], version: int, path: str) -> None:
     """Raises when the columns of a table are not those that its contract declares.
 
     Args:
-        columns: those of the table.
+        columns: names of those of the table.
         version: that of the contract which the table follows.
 
     Raises:
         TableError: a column that no version of the contract declares, or one that is missing.
     """
-    names = set(columns.names)
+    names = set(columns)
     unknown = sorted(names - set(contract.column_names))
     missing = [c.name for c in contract.columns if c.since <= version and c.name not in names]
     if unknown or missing:

@@ -78,5 +78,5 @@ def _has_rows(store: TableStore, contract: Contract, run_id: str, version: int |
     commit = store.commit(contract, version)
     if commit is not None and commit.rows is not None and commit.run_id == run_id:
         return commit.rows > 0  # what the log says costs no Spark job
-    rows = store.read(contract, version)
-    return not (rows.where(F.col("run_id") == F.lit(run_id)) if contract.mode == "by_run" else rows).isEmpty()
+    where = {"run_id": run_id} if contract.mode == "by_run" else {}
+    return store.one(contract, "run_id", version, where) is not None

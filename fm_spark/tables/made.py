@@ -109,6 +109,7 @@ _ARROW: dict[type[T.DataType], pa.DataType] = {
     T.LongType: pa.int64(),
     T.FloatType: pa.float32(),
     T.DoubleType: pa.float64(),
+    T.BinaryType: pa.binary(),
     T.TimestampType: pa.timestamp("us", "UTC"),
 }
 

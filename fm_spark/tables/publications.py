@@ -11,26 +11,24 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pandas as pd
-from pyspark.sql import functions as F
 
 from fm_spark.config import PublishConfig
 from fm_spark.errors import GateError, TableError
-from fm_spark.parallel import side_by_side
 from fm_spark.tables.contracts import (
     ALL,
     EVALUATION,
-    FM_MODEL,
     ITEM_CLUSTERS,
     PUBLICATIONS,
     TOP_N,
     Contract,
 )
+from fm_spark.tables.contracts.written_by import WRITTEN_BY
 from fm_spark.tables.gates import failures, metric_gates, rows_gate, user_gate
-from fm_spark.tables.published import Gate, Publication, newest
-from fm_spark.tables.store import WRITTEN_BY, TableStore
+from fm_spark.tables.published import Gate, Publication, newest, publication_of
+from fm_spark.tables.runs import model_records
+from fm_spark.tables.store import TableStore
 
 log = logging.getLogger("fm_spark.publish")
 
@@ -83,8 +81,7 @@ def publications(store: TableStore) -> list[Publication]:
     """Every publication, oldest first; empty when nothing was published yet."""
     if not store.exists(PUBLICATIONS):
         return []
-    rows = store.read(PUBLICATIONS).orderBy("publication").collect()
-    return [_publication(row.asDict(recursive=True)) for row in rows]
+    return sorted(map(publication_of, store.rows(PUBLICATIONS).to_pylist()), key=lambda one: one.publication)
 
 
 def published(store: TableStore, run_id: str = "") -> Publication:
@@ -101,13 +98,6 @@ def published(store: TableStore, run_id: str = "") -> Publication:
     return found
 
 
-def _publication(values: dict[str, object]) -> Publication:
-    gates: Sequence[Mapping[str, object]] = values["gates"]  # type: ignore[assignment]
-    # Spark returns the machine's local time
-    at: datetime = values["published_at"].astimezone(UTC)  # type: ignore[attr-defined]
-    return Publication(**{**values, "published_at": at, "gates": [Gate(**gate) for gate in gates]})  # type: ignore[arg-type]
-
-
 def write_publication(store: TableStore, made: Publication) -> int:
     """Commits the row, the one commit that readers notice; returns the Delta version of ``publications``.
 
@@ -116,7 +106,7 @@ def write_publication(store: TableStore, made: Publication) -> int:
     """
     store.confirm_lock()
     frame = pd.DataFrame([asdict(made)], columns=[f.name for f in fields(Publication)])
-    return store.write(frame, PUBLICATIONS, made.run_id, only=f"publication = {made.publication}")
+    return store.write(frame, PUBLICATIONS, made.run_id, only={"publication": made.publication})
 
 
 def _complete(store: TableStore, run_id: str, model_version: str) -> dict[str, float]:
@@ -125,20 +115,14 @@ def _complete(store: TableStore, run_id: str, model_version: str) -> dict[str, f
     Raises:
         TableError: it has not.
     """
-    found: dict[str, Any] = side_by_side(
-        {
-            EVALUATION.name: lambda: _metrics(store, run_id),
-            TOP_N.name: lambda: _has_rows(store, TOP_N, run_id, model_version),
-            ITEM_CLUSTERS.name: lambda: _has_rows(store, ITEM_CLUSTERS, run_id, model_version),
-        }
-    )
-    for name, there in found.items():
+    metrics = _metrics(store, run_id)
+    found = {contract.name: _has_rows(store, contract, run_id, model_version) for contract in (TOP_N, ITEM_CLUSTERS)}
+    for name, there in {EVALUATION.name: bool(metrics), **found}.items():
         if not there:
             raise TableError(
                 f"run {run_id} cannot be published: {name} has no rows of it and its model {model_version}; "
                 f"run ./spark-submit.sh {WRITTEN_BY[name]} --run-id {run_id} first"
             )
-    metrics: dict[str, float] = found[EVALUATION.name]
     return metrics
 
 
@@ -172,22 +156,22 @@ def _metrics(store: TableStore, run_id: str) -> dict[str, float]:
     """Test metrics as ``ranker.metric``; they belong to the run's model that has not seen the test part."""
     if not store.exists(EVALUATION):
         return {}
-    rows = store.read(EVALUATION).where(F.col("run_id") == F.lit(run_id)).collect()
+    rows = store.rows(EVALUATION, columns=("ranker", "metric", "value"), where={"run_id": run_id}).to_pylist()
     return {f"{row['ranker']}.{row['metric']}": row["value"] for row in rows}
 
 
 def _has_rows(store: TableStore, contract: Contract, run_id: str, model_version: str) -> bool:
-    own = (F.col("run_id") == F.lit(run_id)) & (F.col("model_version") == F.lit(model_version))
-    return store.exists(contract) and not store.read(contract).where(own).isEmpty()
+    own = {"run_id": run_id, "model_version": model_version}
+    return store.exists(contract) and store.one(contract, "run_id", where=own) is not None
 
 
 def _input_versions(store: TableStore, run_id: str, model_version: str) -> dict[str, int]:
-    model = store.read(FM_MODEL).where(F.col("model_version") == F.lit(model_version)).first()
-    if model is None:
+    found = model_records(store, model_version=model_version)
+    if not found:
         raise TableError(
             f"run {run_id} cannot be published: no model {model_version}; run ./spark-submit.sh train first"
         )
-    return dict(model["input_versions"])
+    return found[0].input_versions
 
 
 def _versions(store: TableStore, run_id: str, trained_on: Mapping[str, int]) -> dict[str, int]:
@@ -210,5 +194,5 @@ def _version_of(store: TableStore, contract: Contract, run_id: str) -> int | Non
     if contract.mode == "append":
         return store.version(contract)  # it did not have to grow for this run
     # either an earlier run wrote the table and this one did not, or Delta has removed the log of the run's commit
-    of_run = store.read(contract).where(F.col("run_id") == F.lit(run_id))
-    return None if of_run.isEmpty() else store.version(contract)
+    of_run = store.one(contract, "run_id", where={"run_id": run_id})
+    return None if of_run is None else store.version(contract)

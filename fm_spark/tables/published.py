@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from fm_spark.tables.contracts import EVALUATION, FM_MODEL, TRAINING_HISTORY, Contract
 
@@ -35,6 +36,12 @@ class Publication:
     gates: list[Gate] = field(default_factory=list)
     input_versions: dict[str, int] = field(default_factory=dict)
     rolled_back_from: str | None = None
+
+
+def publication_of(row: Mapping[str, Any]) -> Publication:
+    """The publication that a row says, as Arrow gives it."""
+    maps = {name: dict(row[name]) for name in ("tables", "metrics", "input_versions")}
+    return Publication(**{**row, **maps, "gates": [Gate(**gate) for gate in row["gates"]]})
 
 
 def newest(publications: Iterable[Publication], run_id: str = "", at: datetime | None = None) -> Publication | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 import pandas as pd
-from pyspark.sql import functions as F
 
 from fm_spark.tables.contracts import DATA_QUALITY
 from fm_spark.tables.store import TableStore
@@ -26,9 +25,9 @@ def write_quality(store: TableStore, rows: pd.DataFrame, step: str, run_id: str)
     with _TURNS:
         if rows.empty and not _has_said(store, step, run_id):
             return
-        store.write(rows, DATA_QUALITY, run_id, only=f"step = '{step}'")
+        store.write(rows, DATA_QUALITY, run_id, only={"step": step})
 
 
 def _has_said(store: TableStore, step: str, run_id: str) -> bool:
-    own = (F.col("run_id") == F.lit(run_id)) & (F.col("step") == F.lit(step))
-    return store.exists(DATA_QUALITY) and not store.read(DATA_QUALITY).where(own).isEmpty()
+    own = {"run_id": run_id, "step": step}
+    return store.exists(DATA_QUALITY) and store.one(DATA_QUALITY, "step", where=own) is not None

@@ -6,15 +6,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from functools import partial
-
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
+from typing import Any
 
 from fm_spark.config import Config
 from fm_spark.errors import ConfigError, TableError
-from fm_spark.parallel import side_by_side
-from fm_spark.tables.contracts import EVENTS, FM_MODEL, ITEMS, Contract
+from fm_spark.tables.contracts import EVENTS, FM_MODEL, ITEMS
 from fm_spark.tables.store import TableStore
 
 PUBLISH, EVALUATION = "publish", "evaluation"
@@ -59,10 +55,10 @@ def events_run_id(store: TableStore, config: Config) -> str:
     """
     if config.run.id:
         return config.run.id
-    row = store.read(EVENTS).select("run_id").first()
-    if row is None:
+    run_id = store.one(EVENTS, "run_id")
+    if run_id is None:
         raise TableError(f"{store.path(EVENTS)} is empty; run ./spark-submit.sh events first")
-    return str(row["run_id"])
+    return str(run_id)
 
 
 def check_one_run(store: TableStore, versions: Mapping[str, int]) -> None:
@@ -71,18 +67,12 @@ def check_one_run(store: TableStore, versions: Mapping[str, int]) -> None:
     Raises:
         TableError: it broke off between the two.
     """
-    found = side_by_side({c.name: partial(_first_run, store, c, versions[c.name]) for c in (EVENTS, ITEMS)})
-    events, items = found[EVENTS.name], found[ITEMS.name]
+    events, items = (store.one(contract, "run_id", versions[contract.name]) for contract in (EVENTS, ITEMS))
     if events and items and events != items:
         raise TableError(
             f"the events are of run {events} and the items of run {items}: a run of events broke off between the two; "
             "give it again: ./spark-submit.sh events --run-id RUN"
         )
-
-
-def _first_run(store: TableStore, contract: Contract, version: int) -> str | None:
-    row = store.read(contract, version).select("run_id").first()
-    return None if row is None else str(row["run_id"])
 
 
 def model_run_id(store: TableStore, config: Config) -> str:
@@ -107,13 +97,10 @@ def latest_model(store: TableStore, purpose: str, run_id: str = "") -> ModelReco
     cure = f"run ./spark-submit.sh train{f' --run-id {run_id}' if run_id else ''} first"
     if not store.exists(FM_MODEL):
         raise TableError(f"no model yet at {store.path(FM_MODEL)}; {cure}")
-    rows = store.read(FM_MODEL).where(F.col("purpose") == F.lit(purpose))
-    if run_id:
-        rows = rows.where(F.col("run_id") == F.lit(run_id))
-    row = _newest(rows)
-    if row is None:
+    found = model_records(store, purpose=purpose, **({"run_id": run_id} if run_id else {}))
+    if not found:
         raise TableError(f"no model yet{of_run} with purpose {purpose} at {store.path(FM_MODEL)}; {cure}")
-    return _record(row)
+    return found[0]
 
 
 def model_by_name(store: TableStore, name: str, key: str) -> ModelRecord:
@@ -126,24 +113,29 @@ def model_by_name(store: TableStore, name: str, key: str) -> ModelRecord:
         ConfigError: there is none; the message names some that there are.
         TableError: there is no model at all.
     """
-    models = store.read(FM_MODEL)
-    version, run = F.col("model_version") == F.lit(name), F.col("run_id") == F.lit(name)
-    row = _newest(models.where(version)) or _newest(models.where(run & (F.col("purpose") == F.lit(PUBLISH))))
-    if row is None:
-        there = models.where(F.col("purpose") == F.lit(PUBLISH)).orderBy(F.col("created_at").desc(), "model_version")
-        shown = ", ".join(f"{one['model_version']} (run {one['run_id']})" for one in there.limit(_SHOWN).collect())
+    there = model_records(store)
+    served = [one for one in there if one.purpose == PUBLISH]
+    found = [one for one in there if one.model_version == name] or [one for one in served if one.run_id == name]
+    if not found:
+        shown = ", ".join(f"{one.model_version} (run {one.run_id})" for one in served[:_SHOWN])
         raise ConfigError(
             f"{key} = {name!r} is neither a model_version nor a run id in {store.path(FM_MODEL)}; the newest are "
             f"{shown or 'none'}"
         )
-    return _record(row)
+    return found[0]
 
 
-def _newest(models: DataFrame) -> Row | None:
-    return models.orderBy(F.col("created_at").desc(), F.col("model_version").desc()).first()
+def model_records(store: TableStore, **where: str) -> list[ModelRecord]:
+    """The models whose columns have these values, newest first.
+
+    Raises:
+        TableError: there is no table of models.
+    """
+    rows = store.rows(FM_MODEL, where=where).to_pylist()
+    return sorted(map(_record, rows), key=lambda one: (one.created_at, one.model_version), reverse=True)
 
 
-def _record(row: Row) -> ModelRecord:
-    values = row.asDict(recursive=True)
-    values["created_at"] = row["created_at"].astimezone(UTC)  # Spark returns the machine's local time
-    return ModelRecord(**{f.name: values[f.name] for f in fields(ModelRecord)})
+def _record(row: dict[str, Any]) -> ModelRecord:
+    values = {f.name: row[f.name] for f in fields(ModelRecord)}
+    maps = ("hyperparameters", "metrics", "input_versions", "library_versions")
+    return ModelRecord(**{**values, **{name: dict(values[name]) for name in maps}})

@@ -2,72 +2,74 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from delta.exceptions import DeltaConcurrentModificationException
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
-from fm_spark import __version__
 from fm_spark.errors import TableError
 from fm_spark.tables.add_files import all_files, commit_files, files_of_run
 from fm_spark.tables.checks import check_rows, explained, refusals
-from fm_spark.tables.commits import Commit, commits_newest_first, newest_version, read_commit, version_of_run
+from fm_spark.tables.commits import Commit, commits_newest_first, read_commit, version_of_run
 from fm_spark.tables.contracts import Contract
-from fm_spark.tables.driver_rows import arrow_rows, check_frame, spark_rows
-from fm_spark.tables.evolution import (
-    CONTRACT_PROPERTY,
-    create,
-    migrate,
-    refuse_newer,
-    refuse_undeclared,
-    version_of,
-    with_later_columns,
-)
+from fm_spark.tables.contracts.written_by import WRITTEN_BY
+from fm_spark.tables.driver_rows import arrow_rows, check_frame, frame_types, spark_rows
+from fm_spark.tables.evolution import refuse_undeclared, with_later_columns
 from fm_spark.tables.files import Folder
+from fm_spark.tables.local import Where, rows_of, some_row, without
 from fm_spark.tables.locks import held
-from fm_spark.tables.made import File, Made, write_file, write_files
+from fm_spark.tables.made import Made, write_file, write_files
 from fm_spark.tables.notes import note_of
-from fm_spark.tables.readable import check_readable
+from fm_spark.tables.place import USER_METADATA, Place
 from fm_spark.tables.settings import settings
 from fm_spark.tables.shape import FILE_BYTES, kept_rows, laid_out, shape_rows
 from fm_spark.tables.storage import storage_problems
 
-WRITTEN_BY = {
-    "events": "events",
-    "vocabulary": "events",
-    "items": "events",
-    "users": "events",
-    "data_quality": "events",
-    "fm_parameters": "train",
-    "fm_model": "train",
-    "training_history": "train",
-    "checkpoints": "train",
-    "evaluation": "evaluate",
-    "top_n": "recommend",
-    "item_clusters": "cluster",
-    "cluster_profiles": "cluster",
-    "cluster_changes": "cluster",
-    "user_clusters": "cluster",
-    "user_cluster_profiles": "cluster",
-    "popular_items": "popular",
-    "similar_items": "similar",
-    "similar_quality": "similar",
-    "item_audience": "audience",
-    "publications": "publish",
-}
-"""The job that writes each table; named in the message when the table is missing."""
+_EVERYTHING: Where = {}
 
-# version of the contract of each table whose owner has been checked in this process: every job makes a store of its
-# own, and asking costs a query
-_OURS: dict[str, int] = {}
-_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+
+@dataclass(frozen=True)
+class _Write:
+    """What is to be written where; see :meth:`TableStore.write`."""
+
+    place: Place
+    contract: Contract
+    run_id: str
+    only: Where = field(default_factory=dict)
+    new_keys: bool = False
+    in_order: bool = False
+    read: Mapping[str, int] = field(default_factory=dict)
+
+    def note(self) -> str:
+        """The commit's ``userMetadata``."""
+        return note_of(self.contract.name, self.run_id, WRITTEN_BY[self.contract.name], self.read)
+
+    def looks_for_keys(self) -> bool:
+        """Whether rows that are there already have to be found and left out."""
+        return self.contract.mode == "append" and not self.new_keys and self.place.exists()
+
+    def where(self) -> str:
+        """The rows that are replaced, for SQL; empty where none are."""
+        # a new table has nothing to replace, and looking for it is slow; but it holds unseen rows to their run
+        if self.contract.mode != "by_run" or not (self.in_order or self.place.exists()):
+            return ""
+        return " AND ".join([_of_run(self.run_id), *(_equal(*one) for one in self.only.items())])
+
+    def replaced(self) -> dict[str, int] | None:
+        """On a local root, names and bytes of the files that hold the run's rows; None where one holds others too."""
+        if not self.place.exists():
+            return {}
+        if self.contract.mode == "replace":
+            return all_files(self.place.path)
+        return files_of_run(self.place.path, self.run_id) if self.contract.mode == "by_run" else {}
 
 
 class TableStore:
@@ -96,7 +98,11 @@ class TableStore:
 
     def path(self, contract: Contract) -> str:
         """Where the table lies, as :attr:`root`."""
-        return f"{self.root.rstrip('/')}/{contract.name}"
+        return self._place(contract).path
+
+    def uri(self, contract: Contract) -> str:
+        """Where the table lies, with the scheme of its file system."""
+        return self._place(contract).uri
 
     def exists(self, contract: Contract) -> bool:
         """Whether the table is there.
@@ -105,26 +111,7 @@ class TableStore:
             TableError: something else is there: a file, a folder without a Delta table, a table of another program or
                 of a newer contract.
         """
-        log = self._log(contract)
-        if not log.exists():
-            if Folder(self.spark, self._uri(contract)).is_empty():
-                return False
-            raise TableError(
-                f"{self.path(contract)} exists and is not a Delta table; move it away or set another tables.root"
-            )
-        if newest_version(log) < 0:  # what an interrupted first write leaves
-            return False
-        if self._uri(contract) in _OURS:
-            return True
-        properties = self._properties(contract)
-        if properties.get(CONTRACT_PROPERTY) != contract.name:
-            raise TableError(
-                f"{self.path(contract)} is a Delta table that fm_spark did not write as {contract.name} "
-                f"(no table property {CONTRACT_PROPERTY} = {contract.name}); move it away or set another tables.root"
-            )
-        refuse_newer(contract, properties, self.path(contract))
-        _OURS[self._uri(contract)] = version_of(properties)
-        return True
+        return self._place(contract).exists()
 
     def version(self, contract: Contract) -> int:
         """The newest Delta version of the table.
@@ -132,8 +119,7 @@ class TableStore:
         Raises:
             TableError: the table is missing or not ours.
         """
-        self._require(contract)
-        return newest_version(self._log(contract))
+        return self._there(contract).newest()
 
     def version_of_run(self, contract: Contract, run_id: str) -> int | None:
         """The newest Delta version that the run committed; None when it committed none.
@@ -143,8 +129,7 @@ class TableStore:
         Raises:
             TableError: the table is missing or not ours.
         """
-        self._require(contract)
-        return version_of_run(commits_newest_first(self._log(contract)), run_id, contract.mode == "replace")
+        return version_of_run(self.commits(contract), run_id, contract.mode == "replace")
 
     def commit(self, contract: Contract, version: int) -> Commit | None:
         """What the log says of a version; None when the log no longer goes back so far.
@@ -152,8 +137,15 @@ class TableStore:
         Raises:
             TableError: the table is missing or not ours.
         """
-        self._require(contract)
-        return read_commit(self._log(contract), version)
+        return read_commit(self._there(contract).log, version)
+
+    def commits(self, contract: Contract) -> Iterator[Commit]:
+        """What the log says of the versions, newest first, as far as it goes back.
+
+        Raises:
+            TableError: the table is missing or not ours.
+        """
+        return commits_newest_first(self._there(contract).log)
 
     def read(self, contract: Contract, version: int | None = None, columns: Sequence[str] = ()) -> DataFrame:
         """The table, newest or at a Delta version; the contract's columns in order.
@@ -167,23 +159,55 @@ class TableStore:
             TableError: the table is missing (the message names the job to run first), is not ours, or has no
                 such version, or maintenance has removed it.
         """
-        self._require(contract)
+        place = self._there(contract)
         reader = self.spark.read.format("delta")
         try:
             if version is not None:
-                if version < newest_version(self._log(contract)):
-                    check_readable(self._properties(contract), contract.name, version)
+                place.check_version(version)
                 reader = reader.option("versionAsOf", version)
-            table = reader.load(self._uri(contract))
+            table = reader.load(place.uri)
             there = table.schema
         except AnalysisException as error:
-            which = "" if version is None else f" at version {version}"
-            raise TableError(
-                f"cannot read table {contract.name}{which} at {self.path(contract)}: {str(error).splitlines()[0]}"
-            ) from error
-        refuse_undeclared(contract, there, 1, self.path(contract))
+            raise TableError(f"cannot read {_named(contract, version, place)}: {str(error).splitlines()[0]}") from error
+        refuse_undeclared(contract, there.names, 1, place.path)
         whole = with_later_columns(table, contract)
         return whole.select(*[f"`{name}`" for name in columns]) if columns else whole
+
+    def rows(
+        self, contract: Contract, version: int | None = None, columns: Sequence[str] = (), where: Where = _EVERYTHING
+    ) -> pa.Table:
+        """The table, or rows of it, on the driver, in no order; for what the driver may hold.
+
+        On a local root the files are read without Spark (ADR 10).
+
+        Args:
+            columns: only these.
+            where: column -> the value that rows must have, or a list of values of which they must have one.
+
+        Raises:
+            TableError: as :meth:`read`; also when a file of the version is gone or damaged.
+        """
+        if self.local_root is None:
+            found = self._filtered(contract, version, columns, where)
+            return arrow_rows(found.toPandas(), found.schema)
+        with self._at(contract, version) as path:
+            return rows_of(path, contract, version, columns, where)
+
+    def one(self, contract: Contract, column: str, version: int | None = None, where: Where = _EVERYTHING) -> Any:
+        """The value of a column in some row, of a large table the first one that comes; None without any row.
+
+        Args:
+            where: as for :meth:`rows`.
+
+        Raises:
+            TableError: as :meth:`rows`.
+        """
+        if self.local_root is None:
+            row = self._filtered(contract, version, [column], where).first()
+            return None if row is None else row[0]
+        with self._at(contract, version) as path:
+            found = some_row(path, version, column, where)
+        return found[column][0].as_py() if found.num_rows else None
 
     def check_writable(self) -> None:
         """Makes the root when it is missing and proves, once, that it can be written.
@@ -200,7 +224,7 @@ class TableStore:
         rows: DataFrame | pd.DataFrame,
         contract: Contract,
         run_id: str,
-        only: str = "",
+        only: Where = _EVERYTHING,
         *,
         new_keys: bool = False,
         in_order: bool = False,
@@ -213,9 +237,8 @@ class TableStore:
 
         Args:
             rows: at least the contract's columns; others are left out; ``id`` columns are integers or strings. A
-                pandas frame is checked on the driver, and on a local root becomes a file there too, which saves a small
-                table most of Spark's time.
-            only: with mode ``by_run``, a condition that all rows fulfil; the run's other rows stay.
+                pandas frame is checked on the driver, and on a local root becomes a file there too, without Spark.
+            only: with mode ``by_run``, column -> the value that it has in all rows; the run's other rows stay.
             new_keys: with mode ``append``, the caller has made sure that the table holds none of the keys.
             in_order: the partitions hold ranges of the contract's order, each in that order, and no key twice, which
                 the caller has seen to (:func:`~fm_spark.tables.in_order.ascending`): each becomes a file as it is. The
@@ -229,32 +252,17 @@ class TableStore:
         """
         self.check_writable()
         self._check_lock()
-        exists = self.exists(contract)
-        checked = _checked(self.spark, rows, contract, run_id, in_order)
-        with storage_problems(self.path(contract)), checked as (kept, size):
-            if exists:
-                self._follow_contract(kept.schema, contract, run_id)
-            if exists and contract.mode == "append" and not new_keys:
-                kept = self._unknown(kept, contract)
-                rows = kept
-                if kept.isEmpty():
-                    return self.version(contract)
-            # a new table has nothing to replace, and looking for it is slow; but it holds unseen rows to their run
-            where = _where(run_id, only) if contract.mode == "by_run" and (exists or in_order) else ""
-            note = _note(contract, run_id, read)
-            self._check_lock()  # making the rows may have taken long
-            if not exists:
-                self._create(kept.schema, contract, run_id)
-            replaced = self._replaced_by_frame(rows, contract, run_id, only, size)
-            if in_order:
-                with explained(kept, contract, run_id):
-                    self._commit(kept, contract, note, where)
-            elif isinstance(rows, pd.DataFrame) and replaced is not None:
-                files = write_file(arrow_rows(rows, kept.schema), contract, Path(self.path(contract)))
-                self._commit_files(files, replaced, contract, note)
+        asked = _Write(self._place(contract), contract, run_id, only, new_keys, in_order, read or {})
+        with storage_problems(asked.place.path):
+            if isinstance(rows, pd.DataFrame):
+                size = check_frame(rows, contract, run_id).bytes
+                if not self._write_file(rows, size, asked):
+                    self._write_rows(shape_rows(spark_rows(self.spark, rows, contract), contract), size, asked)
+            elif in_order:
+                self._write_rows(shape_rows(rows, contract), 0, asked)
             else:
-                self._commit(laid_out(kept, contract, size), contract, note, where)
-        _OURS[self._uri(contract)] = contract.version
+                with kept_rows(shape_rows(rows, contract)) as kept:
+                    self._write_rows(kept, check_rows(kept, contract, run_id).bytes, asked)
         return self.version(contract)
 
     def write_made(self, made: Made, contract: Contract, run_id: str, *, read: Mapping[str, int] | None = None) -> int:
@@ -267,36 +275,20 @@ class TableStore:
             TableError: as :meth:`write`; also when rows do not ascend by the contract's order.
         """
         self.check_writable()
-        exists, path = self.exists(contract), self.path(contract)
-        replaced = (files_of_run(path, run_id) if exists else {}) if self.local_root else None
-        if replaced is None:
+        asked = _Write(self._place(contract), contract, run_id, read=read or {})
+        place = asked.place
+        replaced = asked.replaced() if place.local else None
+        if replaced is None or place.local is None:
             return self.write(made.frame(), contract, run_id, in_order=True, read=read)
         shape = shape_rows(made.frame(), contract).schema
         self._check_lock()
-        with storage_problems(path):
-            if exists:
-                self._follow_contract(shape, contract, run_id)
-            else:
-                self._create(shape, contract, run_id)
+        with storage_problems(place.path):
+            place.prepare(shape, run_id)
             with refusals():
-                files = write_files(made, contract, run_id, shape, Path(path))
+                files = write_files(made, contract, run_id, shape, place.local)
             self._check_lock()  # making the rows may have taken long
-            self._commit_files(files, replaced, contract, _note(contract, run_id, read))
-        _OURS[self._uri(contract)] = contract.version
+            commit_files(place.path, files, replaced, asked.note())
         return self.version(contract)
-
-    def uri(self, contract: Contract) -> str:
-        """Where the table lies, with the scheme of its file system."""
-        return self._uri(contract)
-
-    def commits(self, contract: Contract) -> Iterator[Commit]:
-        """What the log says of the versions, newest first, as far as it goes back.
-
-        Raises:
-            TableError: the table is missing or not ours.
-        """
-        self._require(contract)
-        return commits_newest_first(self._log(contract))
 
     def remove_run(self, contract: Contract, run_id: str) -> None:
         """Deletes the rows of a run, in one commit.
@@ -304,18 +296,19 @@ class TableStore:
         Raises:
             TableError: the table is missing or not ours.
         """
-        self._require(contract)
+        place = self._there(contract)
         self._check_lock()
-        noted = settings(self.spark, {_USER_METADATA: _note(contract, run_id)})
-        with storage_problems(self.path(contract)), noted:
-            self.spark.sql(f"DELETE FROM {self._identifier(contract)} WHERE {_of_run(run_id)}")
+        note = note_of(contract.name, run_id, WRITTEN_BY[contract.name])
+        noted = settings(self.spark, {USER_METADATA: note})
+        with storage_problems(place.path), noted:
+            self.spark.sql(f"DELETE FROM {place.identifier} WHERE {_of_run(run_id)}")
 
     def sweep(self, contract: Contract) -> None:
         """Deletes the files that no version has needed for the contract's ``kept_hours``."""
-        self._require(contract)
+        place = self._there(contract)
         # Delta lists the folders in so many tasks, 10,000 unless told otherwise
         with settings(self.spark, {"spark.sql.sources.parallelPartitionDiscovery.parallelism": "8"}):
-            self.spark.sql(f"VACUUM {self._identifier(contract)}")
+            self.spark.sql(f"VACUUM {place.identifier}")
 
     def confirm_lock(self) -> None:
         """Asks the lock's table whether this process still holds it; nothing to ask when it never took one.
@@ -332,54 +325,76 @@ class TableStore:
         if lock is not None:
             lock.check()
 
-    def _uri(self, contract: Contract) -> str:
-        return f"{self._root.uri().rstrip('/')}/{contract.name}"
+    def _place(self, contract: Contract) -> Place:
+        return Place(self.spark, self._root, contract)
 
-    def _log(self, contract: Contract) -> Folder:
-        return Folder(self.spark, f"{self._uri(contract)}/_delta_log")
+    def _there(self, contract: Contract) -> Place:
+        """The place of a table that is there."""
+        place = self._place(contract)
+        place.require()
+        return place
 
-    def _identifier(self, contract: Contract) -> str:
-        quoted = self._uri(contract).replace("`", "``")
-        return f"delta.`{quoted}`"
-
-    def _properties(self, contract: Contract) -> dict[str, str]:
+    @contextmanager
+    def _at(self, contract: Contract, version: int | None) -> Iterator[str]:
+        """The path of a table on a local root, and what is said of a version that cannot be read."""
+        place = self._there(contract)
+        place.check_version(version)
+        refuse_undeclared(contract, place.columns().names, 1, place.path)
         try:
-            shown = self.spark.sql(f"SHOW TBLPROPERTIES {self._identifier(contract)}").collect()
-        except AnalysisException as error:
-            raise TableError(
-                f"{self.path(contract)} is not a Delta table that can be read ({str(error).splitlines()[0]}); "
-                "move it away or set another tables.root"
-            ) from error
-        return {row["key"]: row["value"] for row in shown}
+            yield place.path
+        except TableError as error:
+            raise TableError(f"cannot read {_named(contract, version, place)}: {error}") from error
 
-    def _require(self, contract: Contract) -> None:
-        if not self.exists(contract):
-            job = WRITTEN_BY[contract.name]
-            raise TableError(f"no table {contract.name} at {self.path(contract)}; run ./spark-submit.sh {job} first")
+    def _filtered(self, contract: Contract, version: int | None, columns: Sequence[str], where: Where) -> DataFrame:
+        found = self.read(contract, version)
+        for name, value in where.items():
+            column = F.col(f"`{name}`")
+            found = found.where(column.isin(list(value)) if isinstance(value, list | tuple) else column == F.lit(value))
+        return found.select(*[f"`{name}`" for name in columns]) if columns else found
 
-    def _follow_contract(self, types: T.StructType, contract: Contract, run_id: str) -> None:
-        """Refuses rows of other types than the table's, and brings a table of an older contract up to date."""
-        columns = self.spark.read.format("delta").load(self._uri(contract)).schema
-        there = {field.name: field.dataType.simpleString() for field in columns}
-        for field in types:
-            old, new = there.get(field.name), field.dataType.simpleString()
-            if old is not None and old != new:
-                raise TableError(
-                    f"{self.path(contract)} holds {field.name} as {old}, the new rows have {new}; use another "
-                    "tables.root for this input or remove the old tables"
-                )
-        version = _OURS[self._uri(contract)]
-        refuse_undeclared(contract, columns, version, self.path(contract))
-        if version < contract.version:
-            session = self._noting(contract, migrated_by=run_id, contract_version=contract.version)
-            migrate(session, self._identifier(contract), contract, columns, types)
+    def _write_file(self, frame: pd.DataFrame, size: int, asked: _Write) -> bool:
+        """Writes checked rows of the driver to one file, where that can be done; whether it was.
 
-    def _noting(self, contract: Contract, **values: object) -> SparkSession:
-        """A session whose commits carry a note: statements take none, and tables are written side by side."""
-        session = self.spark.newSession()
-        note = {"table": contract.name, "fm_spark": __version__, **values}
-        session.conf.set(_USER_METADATA, json.dumps(note))
-        return session
+        Args:
+            size: rough bytes of the rows.
+        """
+        place, contract = asked.place, asked.contract
+        if place.local is None or contract.partitions or size > FILE_BYTES or asked.looks_for_keys():
+            return False
+        replaced = asked.replaced()
+        if replaced is None:
+            return False
+        types = frame_types(self.spark, frame, contract)
+        rows = arrow_rows(frame, types)
+        place.prepare(types, asked.run_id)
+        if asked.only and replaced:
+            of_run = rows_of(place.path, contract, None, (), {"run_id": asked.run_id})
+            rows = pa.concat_tables([without(of_run, asked.only).cast(rows.schema), rows])
+        files = write_file(rows, contract, place.local)
+        self._check_lock()
+        commit_files(place.path, files, replaced, asked.note())
+        return True
+
+    def _write_rows(self, rows: DataFrame, size: int, asked: _Write) -> None:
+        """Has Spark write rows in the contract's shape, which are checked unless they come in order.
+
+        Args:
+            size: rough bytes of the rows.
+        """
+        place, contract, run_id = asked.place, asked.contract, asked.run_id
+        if asked.looks_for_keys():
+            place.follow(rows.schema, run_id)
+            rows = self._unknown(rows, contract)
+            if rows.isEmpty():
+                return
+        where = asked.where()
+        self._check_lock()  # making the rows may have taken long
+        place.prepare(rows.schema, run_id)
+        if asked.in_order:
+            with explained(rows, contract, run_id):
+                self._commit(rows, place, contract, asked.note(), where)
+        else:
+            self._commit(laid_out(rows, contract, size), place, contract, asked.note(), where)
 
     def _unknown(self, rows: DataFrame, contract: Contract) -> DataFrame:
         """The rows whose key is not in the table; a known key with other values is an error."""
@@ -396,70 +411,31 @@ class TableStore:
         # the metadata of the columns (their comments) does not survive the join
         return shape_rows(both.where(F.col("_there").isNull()), contract)
 
-    def _commit(self, rows: DataFrame, contract: Contract, note: str, where: str) -> None:
+    def _commit(self, rows: DataFrame, place: Place, contract: Contract, note: str, where: str) -> None:
         try:
             # an option and not a setting of the session: several tables are written side by side
             writer = rows.write.format("delta").option("userMetadata", note)
             if where:
                 writer = writer.option("replaceWhere", where)
             replaces = where or contract.mode == "replace"
-            writer.mode("overwrite" if replaces else "append").save(self._uri(contract))
+            writer.mode("overwrite" if replaces else "append").save(place.uri)
         except DeltaConcurrentModificationException as error:
             raise TableError(
-                f"another job wrote {self.path(contract)} at the same time; its version stands, run this job again"
+                f"another job wrote {place.path} at the same time; its version stands, run this job again"
             ) from error
 
-    def _replaced_by_frame(
-        self, rows: DataFrame | pd.DataFrame, contract: Contract, run_id: str, only: str, size: int
-    ) -> dict[str, int] | None:
-        """The files that rows of the driver replace, where they can become a file without Spark; None where not."""
-        if not isinstance(rows, pd.DataFrame) or not self.local_root or contract.partitions or size > FILE_BYTES:
-            return None
-        path = self.path(contract)
-        if contract.mode == "replace":
-            return all_files(path)
-        found = files_of_run(path, run_id) if contract.mode == "by_run" else {}
-        return None if only and found else found
 
-    def _commit_files(self, files: Sequence[File], replaced: Mapping[str, int], contract: Contract, note: str) -> None:
-        commit_files(self.path(contract), files, replaced, note)
-
-    def _create(self, types: T.StructType, contract: Contract, run_id: str) -> None:
-        """Commits the empty table: no single write of rows can say which columns are never null."""
-        folder = Folder(self.spark, self._uri(contract))
-        litter = not folder.is_empty()  # files of an interrupted first write, which belong to no version
-        if litter and self.spark.version.startswith("3."):
-            # Delta 3.3 cannot replace on Spark 3.5.6, https://github.com/delta-io/delta/issues/4671
-            folder.remove()
-            litter = False
-        session = self._noting(contract, created_by=run_id, contract_version=contract.version)
-        create(session, self._uri(contract), contract, types, litter)
-
-
-@contextmanager
-def _checked(
-    spark: SparkSession, rows: DataFrame | pd.DataFrame, contract: Contract, run_id: str, in_order: bool
-) -> Iterator[tuple[DataFrame, int]]:
-    """The rows in the contract's shape, checked, and their rough size in bytes."""
-    if isinstance(rows, pd.DataFrame):
-        found = check_frame(rows, contract, run_id)
-        yield shape_rows(spark_rows(spark, rows, contract), contract), found.bytes
-        return
-    if in_order:
-        yield shape_rows(rows, contract), 0
-        return
-    with kept_rows(shape_rows(rows, contract)) as kept:
-        yield kept, check_rows(kept, contract, run_id).bytes
-
-
-def _where(run_id: str, only: str) -> str:
-    return f"{_of_run(run_id)} AND {only}" if only else _of_run(run_id)
+def _named(contract: Contract, version: int | None, place: Place) -> str:
+    return f"table {contract.name}{'' if version is None else f' at version {version}'} at {place.path}"
 
 
 def _of_run(run_id: str) -> str:
-    literal = run_id.replace("\\", "\\\\").replace("'", "\\'")
-    return f"run_id = '{literal}'"
+    return _equal("run_id", run_id)
 
 
-def _note(contract: Contract, run_id: str, read: Mapping[str, int] | None = None) -> str:
-    return note_of(contract.name, run_id, WRITTEN_BY[contract.name], read)
+def _equal(column: str, value: object) -> str:
+    """A condition of this program's own, for SQL."""
+    if not isinstance(value, str):
+        return f"`{column}` = {value}"
+    literal = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"`{column}` = '{literal}'"

@@ -126,7 +126,7 @@ class Checkpoints:
         rows = rows.assign(
             run_id=self._run_id, slot=slot, number=number, sha256=digest(meta, arrays), saved_at=datetime.now(UTC)
         )
-        self._store.write(rows, CHECKPOINTS, self._run_id, only=f"slot = {slot}")
+        self._store.write(rows, CHECKPOINTS, self._run_id, only={"slot": slot})
         self._number, self._rounds, self._saved_at = number, 0, time.monotonic()
         megabytes = sum(array.nbytes for array in arrays.values()) / 1e6
         log.info("checkpoint %d: %.1f MB in %.1f s", number, megabytes, self._saved_at - begin)

@@ -30,7 +30,7 @@ def find_counts(store: TableStore, config: Config) -> Counts:
             )
         events = store.read(EVENTS)
         context = context_input(store, config, events, {}).fields
-        found = counts_of_tables(config, data_size(events), load_catalogue(store.read(ITEMS)), context.n_rows)
+        found = counts_of_tables(config, data_size(events), load_catalogue(store.rows(ITEMS)), context.n_rows)
     counts = overridden(config, found)
     if counts.positives > counts.events:
         raise ConfigError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fm_spark.core.context import ContextFields
 from fm_spark.core.fm_events import Fields
@@ -20,6 +22,8 @@ from fm_spark.errors import TableError
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.vocabulary import UNSEEN
 from fm_spark.tables.contracts import EVENTS, FM_MODEL, FM_PARAMETERS
+from fm_spark.tables.local import Where
+from fm_spark.tables.runs import ModelRecord, model_records
 from fm_spark.tables.store import TableStore
 from fm_spark.training.features import (
     BAG,
@@ -34,7 +38,21 @@ from fm_spark.training.features import (
 )
 from fm_spark.training.models import GREATEST_RATING, LEAST_RATING
 
-Rows = dict[str, pd.DataFrame]
+
+class _Field(NamedTuple):
+    """The rows of one field.
+
+    Attributes:
+        values: one a row.
+        bias: float64 [n]; factors: float32 [n, k].
+    """
+
+    values: pd.Index[Any]
+    bias: npt.NDArray[np.float64]
+    factors: npt.NDArray[np.float32]
+
+
+Rows = dict[str, _Field]
 
 
 def load_machine(
@@ -49,15 +67,14 @@ def load_machine(
     Raises:
         TableError: there is no such model, or it lacks rows for items of the catalogue.
     """
-    of_model = F.col("model_version") == F.lit(model_version)
-    columns = ("model_version", "loss", "k", "w0", "decays", "hyperparameters")
-    described = store.read(FM_MODEL).where(of_model).select(*columns).first()
-    if described is None:
+    found = model_records(store, model_version=model_version)
+    if not found:
         raise TableError(f"no model {model_version} in {store.path(FM_MODEL)}; run ./spark-submit.sh train first")
-    rows = _collect(store.read(FM_PARAMETERS).where(of_model))
+    described = found[0]
+    rows = _read_fields(store, {"model_version": model_version})
     if learnt is not None:
-        rows = _with_later(rows, catalogue, learnt, int(described["k"]))
-    if described["loss"] == "softmax":
+        rows = _with_later(rows, catalogue, learnt, described.k)
+    if described.loss == "softmax":
         return _ranker(described, rows, catalogue)
     whole_ids = store.read(EVENTS).schema["user_id"].dataType.simpleString() == "bigint" if USER in rows else True
     return _event_machine(described, rows, catalogue, whole_ids)
@@ -69,16 +86,17 @@ def item_biases(store: TableStore, model_version: str, catalogue: Catalogue) -> 
     Raises:
         TableError: the model lacks rows for items of the catalogue.
     """
-    of_items = (F.col("model_version") == F.lit(model_version)) & (F.col("field") == F.lit(ITEM))
-    rows = store.read(FM_PARAMETERS).where(of_items).select("value", "bias").toPandas().set_index("value")["bias"]
-    bias = rows.reindex([str(i) for i in catalogue.item_id])
+    of_items = {"model_version": model_version, "field": ITEM}
+    rows = store.rows(FM_PARAMETERS, columns=("value", "bias"), where=of_items)
+    known = pd.Series(rows["bias"].to_numpy(), index=rows["value"].to_pylist())
+    bias = known.reindex([str(i) for i in catalogue.item_id])
     if bias.isna().any():
         raise TableError(f"model {model_version} has no parameters for some items; run ./spark-submit.sh train again")
     return bias.to_numpy(np.float64)
 
 
-def _ranker(described: Row, rows: Rows, catalogue: Catalogue) -> Machine:
-    k, decays, version = int(described["k"]), tuple(described["decays"]), described["model_version"]
+def _ranker(described: ModelRecord, rows: Rows, catalogue: Catalogue) -> Machine:
+    k, decays, version = described.k, tuple(described.decays), described.model_version
     items = [str(i) for i in catalogue.item_id]
     own, own_bias = _table(rows, ITEM, items, k, version)
     history = [_table(rows, field, items, k, version)[0] for field in history_fields(decays)]
@@ -92,10 +110,10 @@ def _ranker(described: Row, rows: Rows, catalogue: Catalogue) -> Machine:
     return Machine(np.array(decays), stacked, own, own_bias.astype(np.float32), context, of_context)
 
 
-def _event_machine(described: Row, rows: Rows, catalogue: Catalogue, whole_ids: bool) -> FmMachine:
-    k, version = int(described["k"]), described["model_version"]
+def _event_machine(described: ModelRecord, rows: Rows, catalogue: Catalogue, whole_ids: bool) -> FmMachine:
+    k, version = described.k, described.model_version
     items = [str(i) for i in catalogue.item_id]
-    ids = _ids(rows[USER].index, whole_ids) if USER in rows else np.empty(0, np.int64)
+    ids = _ids(rows[USER].values, whole_ids) if USER in rows else np.empty(0, np.int64)
     side = item_features(catalogue, ordered_fields(rows))
     bag = items if BAG in rows else []
     parts = [
@@ -106,14 +124,14 @@ def _event_machine(described: Row, rows: Rows, catalogue: Catalogue, whole_ids: 
     ]
     context, factors, bias = _context(rows, k, version)
     parts.insert(3, (factors, bias))  # the rows lie in the order of Fields: the bag is the last
-    linear = np.concatenate([*(bias for _, bias in parts), [described["w0"]]]).astype(np.float32)
+    linear = np.concatenate([*(bias for _, bias in parts), [described.w0]]).astype(np.float32)
     parameters = FmParameters(np.concatenate([factors for factors, _ in parts]), linear)
     fields = Fields(len(ids), len(items), len(side.names), len(bag), context.n_rows)
-    settings = described["hyperparameters"]
+    settings = described.hyperparameters
     limits = None
     if LEAST_RATING in settings:
         limits = float(settings[LEAST_RATING]), float(settings[GREATEST_RATING])
-    return assemble(described["loss"], parameters, fields, side.x if side.parts else None, ids, limits, context)
+    return assemble(described.loss, parameters, fields, side.x if side.parts else None, ids, limits, context)
 
 
 def _side_table(
@@ -133,7 +151,7 @@ def _context(
     time = tuple(name for name in TIME_FIELDS if name in rows)
     user = tuple(sorted(name.removeprefix(OF_USER) for name in rows if name.startswith(OF_USER)))
     names = context_names(ContextFields(time, user))
-    values = [sorted(value for value in rows[name].index if value != UNSEEN) for name in names]
+    values = [sorted(value for value in rows[name].values if value != UNSEEN) for name in names]
     parts = [_table(rows, name, [UNSEEN, *listed], k, version) for name, listed in zip(names, values, strict=True)]
     factors = np.concatenate([np.zeros((0, k), np.float32), *(factors for factors, _ in parts)])
     bias = np.concatenate([np.zeros(0), *(bias for _, bias in parts)])
@@ -146,9 +164,24 @@ def _ids(values: pd.Index[str], whole: bool) -> Ids:
     return np.sort(np.array(known, np.int64)) if whole else np.array(sorted(known), object)
 
 
-def _collect(parameters: DataFrame) -> dict[str, pd.DataFrame]:
-    frame = parameters.select("field", "value", "bias", "factors").toPandas()
-    return {str(field): group.set_index("value") for field, group in frame.groupby("field")}
+def _read_fields(store: TableStore, where: Where) -> Rows:
+    """The parameters whose columns have these values, field by field.
+
+    Raises:
+        TableError: there is no table of parameters, or the vectors of a field are not equally long.
+    """
+    found = store.rows(FM_PARAMETERS, columns=("field", "value", "bias", "factors"), where=where)
+    names = found["field"].unique().to_pylist()
+    return {name: _values(found.filter(pc.equal(found["field"], name))) for name in names}
+
+
+def _values(rows: pa.Table) -> _Field:
+    vectors = rows["factors"].combine_chunks()
+    flat = vectors.flatten().to_numpy(zero_copy_only=False)
+    if flat.size % max(len(vectors), 1):
+        raise TableError("the vectors of a field of fm_parameters are not equally long; run train again")
+    factors = flat.astype(np.float32, copy=False).reshape(len(vectors), -1)
+    return _Field(pd.Index(rows["value"].to_pylist(), dtype=object), rows["bias"].to_numpy(), factors)
 
 
 def _with_later(rows: Rows, catalogue: Catalogue, learnt: npt.NDArray[np.bool_], k: int) -> Rows:
@@ -158,22 +191,27 @@ def _with_later(rows: Rows, catalogue: Catalogue, learnt: npt.NDArray[np.bool_],
     values |= {part.field: part.names for part in item_features(catalogue, ordered_fields(rows)).parts}
     grown = dict(rows)
     for field, names in values.items():
-        missing = [name for name in names if name not in rows[field].index]
-        zeros = {"field": field, "bias": 0.0, "factors": [np.zeros(k, np.float32)] * len(missing)}
-        grown[field] = pd.concat([rows[field], pd.DataFrame(zeros, index=pd.Index(missing, name="value"))])
+        own = rows[field]
+        missing = [name for name in names if name not in own.values]
+        bias, factors = np.zeros(len(missing)), np.zeros((len(missing), k), np.float32)
+        grown[field] = _Field(
+            own.values.append(pd.Index(missing, dtype=object)),
+            np.concatenate([own.bias, bias]),
+            np.concatenate([own.factors, factors]),
+        )
     return grown
 
 
 def _table(
-    rows: dict[str, pd.DataFrame], field: str, values: list[str], k: int, model_version: str
+    rows: Rows, field: str, values: list[str], k: int, model_version: str
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
     """Vectors (float32 [n, k]) and biases (float64 [n]) of a field in the order of ``values``."""
     if not values:
         return np.zeros((0, k), np.float32), np.zeros(0)
-    found = rows[field].reindex(values) if field in rows else None
-    if found is None or found["bias"].isna().any():
+    place = rows[field].values.get_indexer(pd.Index(values)) if field in rows else np.array([-1])
+    if (place < 0).any():
         raise TableError(
             f"model {model_version} has no parameters for some values of field {field}; it belongs to other items, "
             "run ./spark-submit.sh train again"
         )
-    return np.stack(found["factors"].tolist()).astype(np.float32), found["bias"].to_numpy(np.float64)
+    return rows[field].factors[place], rows[field].bias[place]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pyspark.sql import functions as F
 
 from fm_spark import __version__
 from fm_spark.config import Config
@@ -18,6 +17,7 @@ from fm_spark.core.side import own_rows
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.vocabulary import UNSEEN
 from fm_spark.tables.contracts import FM_MODEL, FM_PARAMETERS, VOCABULARY
+from fm_spark.tables.runs import model_records
 from fm_spark.tables.store import TableStore
 from fm_spark.training.context import ContextData
 from fm_spark.training.event_data import EventData
@@ -106,11 +106,10 @@ def _keep_times(described: list[dict[str, object]], store: TableStore, run_id: s
     if not store.exists(FM_MODEL):
         return
     made = ("model_version", "epochs", "hyperparameters", "metrics", "library_versions", "config")
-    rows = store.read(FM_MODEL).where(F.col("run_id") == F.lit(run_id))
-    for row in rows.select(*made, F.unix_micros("created_at").alias("micros")).collect():
+    for saved in model_records(store, run_id=run_id):
         for model in described:
-            if all(model[name] == row[name] for name in made):
-                model["created_at"] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=row["micros"])
+            if all(model[name] == getattr(saved, name) for name in made):
+                model["created_at"] = saved.created_at
 
 
 def _tables(model: TrainedModel, catalogue: Catalogue, side: Side) -> list[_Table]:

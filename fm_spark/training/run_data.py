@@ -72,7 +72,7 @@ def read_run(store: TableStore, config: Config) -> RunData:
     versions = {contract.name: store.version(contract) for contract in (EVENTS, ITEMS, VOCABULARY)}
     check_one_run(store, versions)
     events = store.read(EVENTS, versions[EVENTS.name])
-    catalogue = load_catalogue(store.read(ITEMS, versions[ITEMS.name]))
+    catalogue = load_catalogue(store.rows(ITEMS, versions[ITEMS.name]))
     size = data_size(events)
     if size.positives == 0:
         raise InputError("no liked event in the training part; lower events.positive_threshold and run events again")

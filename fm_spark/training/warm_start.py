@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC
 from typing import Any
 
 from py4j.protocol import Py4JError
@@ -21,7 +20,7 @@ from pyspark.sql import functions as F
 from fm_spark.config import Config, EventsConfig, TrainConfig
 from fm_spark.errors import ConfigError, TableError
 from fm_spark.tables.contracts import EVENTS, FM_MODEL, FM_PARAMETERS
-from fm_spark.tables.runs import EVALUATION, PUBLISH, ModelRecord
+from fm_spark.tables.runs import EVALUATION, PUBLISH, ModelRecord, model_records
 from fm_spark.tables.store import TableStore
 from fm_spark.training import blocks
 from fm_spark.training.features import BAG, ITEM, USER, history_fields
@@ -93,8 +92,7 @@ def find_old(store: TableStore, name: str, run_id: str) -> OldModels:
     cure = 'train without it first (train.warm_start = "")'
     if not store.exists(FM_MODEL):
         raise TableError(f"{key}: there is no model yet at {store.path(FM_MODEL)}; {cure}")
-    rows = store.read(FM_MODEL).orderBy(F.col("created_at").desc(), F.col("model_version").desc()).toLocalIterator()
-    found = [_record(row.asDict(recursive=True)) for row in rows]
+    found = model_records(store)
     published = [one for one in found if one.purpose == PUBLISH]
     others = [one for one in published if one.run_id != run_id]
     named = others if name == LATEST else [one for one in found if name in (one.model_version, one.run_id)]
@@ -114,11 +112,6 @@ def find_old(store: TableStore, name: str, run_id: str) -> OldModels:
                 f"seen the test part; {cure}"
             )
     return OldModels(of_run[PUBLISH], of_run[EVALUATION])
-
-
-def _record(values: dict[str, Any]) -> ModelRecord:
-    values["created_at"] = values["created_at"].astimezone(UTC)
-    return ModelRecord(**{name: values[name] for name in ModelRecord.__dataclass_fields__})
 
 
 def warm_settings(config: TrainConfig, old: OldModels) -> TrainConfig:
@@ -227,9 +220,9 @@ def load_old(store: TableStore, old: OldModels) -> dict[str, OldRows]:
     """The rows of the old machines by stage of the new run."""
     loaded = {}
     for stage, model in ((blocks.EVALUATION, old.evaluation), (blocks.PUBLISH, old.publish)):
-        rows = store.read(FM_PARAMETERS).where(F.col("model_version") == F.lit(model.model_version))
-        frame = rows.select("field", "value", "bias", "factors", "count").toPandas()
-        loaded[stage] = old_rows(model.model_version, frame, model.w0, old.members)
+        columns, of_model = ("field", "value", "bias", "factors", "count"), {"model_version": model.model_version}
+        rows = store.rows(FM_PARAMETERS, columns=columns, where=of_model).to_pandas()
+        loaded[stage] = old_rows(model.model_version, rows, model.w0, old.members)
     return loaded
 
 

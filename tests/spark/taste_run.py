@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
 from small_run import frame
 
@@ -39,6 +40,12 @@ def expected_ranking(known: list[int], hidden: list[int]) -> list[int]:
     """All items but the hidden ones, as the machine ranks them for a user whose newest item counts most."""
     taste = known[-1] % 2
     return sorted(set(ITEMS) - set(hidden), key=lambda item: (item % 2 != taste, item))
+
+
+def with_text_ids(items: pa.Table) -> pa.Table:
+    """The rows of ``items`` with ids that are text: i100 for 100."""
+    ids = pa.array([f"i{item}" for item in items["item_id"].to_pylist()])
+    return items.set_column(items.column_names.index("item_id"), "item_id", ids)
 
 
 def write_taste_run(spark: SparkSession, root: str) -> Config:

@@ -8,7 +8,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from taste_run import ITEMS, MODEL, RUN, histories
+from taste_run import ITEMS, MODEL, RUN, histories, with_text_ids
 
 from fm_spark.config import Config
 from fm_spark.events.catalogue import load_catalogue
@@ -74,8 +74,7 @@ def test_the_users_with_the_best_chances_in_order(spark: SparkSession, taste: Co
 
 def test_text_ids_and_users_who_know_the_item(spark: SparkSession, taste: Config) -> None:
     read = load_inputs(TableStore(spark, taste.tables.root), taste, "publish")
-    items = read.items.withColumn("item_id", F.concat(F.lit("i"), F.col("item_id").cast("string")))
-    catalogue = load_catalogue(items)
+    catalogue = load_catalogue(with_text_ids(read.items))
     events = read.events.withColumn("user_id", F.concat(F.lit("u"), F.col("user_id").cast("string")))
     config = with_audience(taste, items=["i104"], n=100, exclude_seen=False).audience
     asked = asked_for(config, catalogue, [])

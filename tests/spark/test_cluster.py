@@ -69,7 +69,7 @@ def publish_clusters(store: TableStore, result: cluster.ClusterResult, number: i
     """A publication of the clusters alone."""
     model = model_version or result.model_version
     row = Publication(number, result.run_id, model, datetime.now(UTC), result.versions, {})
-    store.write(pd.DataFrame([asdict(row)]), C.PUBLICATIONS, result.run_id, only=f"publication = {number}")
+    store.write(pd.DataFrame([asdict(row)]), C.PUBLICATIONS, result.run_id, only={"publication": number})
 
 
 def retrain(store: TableStore, config: Config) -> None:

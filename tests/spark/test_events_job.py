@@ -49,7 +49,7 @@ def test_tables_of_a_run_and_of_a_second_one(spark: SparkSession, tmp_path: Path
     assert quality.loc["ties_in_time", "examples"].tolist() == ["user 2, item 77, 1970-01-01 00:01:45"]
 
     store = TableStore(spark, str(tmp_path / "tables"))
-    catalogue = load_catalogue(store.read(ITEMS))
+    catalogue = load_catalogue(store.rows(ITEMS))
     assert catalogue.item_id.tolist() == [*range(1, 12), 77]
     assert catalogue.title[-1] == "77"
     assert catalogue.feature.tolist() == list(range(1, 13))

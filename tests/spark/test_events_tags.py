@@ -56,7 +56,7 @@ def test_rare_tags_and_late_ones_are_not_in_the_items(spark: SparkSession, tmp_p
     write(folder / "tags.csv", "\n".join(["userId,movieId,tag,timestamp", *given]) + "\n")
     tables = str(tmp_path / "tables")
     run(spark, settings(folder, tables__root=tables, train__tags=True))
-    catalogue = load_catalogue(TableStore(spark, tables).read(ITEMS))
+    catalogue = load_catalogue(TableStore(spark, tables).rows(ITEMS))
     expected = [["good"]] * 5 + [[]] * 5 + [["good"]]
     assert catalogue.attributes == [{"__tags__": tags} for tags in expected]
     rows = TableStore(spark, tables).read(ITEMS).orderBy("item_id").select("tags").collect()

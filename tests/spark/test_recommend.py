@@ -23,12 +23,14 @@ from taste_run import (
     histories,
     item_rows,
     with_recommend,
+    with_text_ids,
 )
 
 from fm_spark.config import Config
 from fm_spark.core.machine import Machine
 from fm_spark.errors import ConfigError, DivergenceError, TableError
 from fm_spark.events.catalogue import load_catalogue
+from fm_spark.events.histories import SparkHistories
 from fm_spark.ranking import inputs
 from fm_spark.ranking.filters import Rule
 from fm_spark.ranking.inputs import load_inputs
@@ -80,12 +82,10 @@ def test_seen_items_may_be_recommended_and_short_lists_end_with_the_catalogue(
 
 def test_string_ids_and_allowed_items(spark: SparkSession, taste: Config) -> None:
     read = load_inputs(TableStore(spark, taste.tables.root), taste, "publish")
-    as_text = F.concat(F.lit("i"), F.col("item_id").cast("string"))
-    items, events = read.items.withColumn("item_id", as_text), read.events.withColumn("item_id", as_text)
-    events = events.withColumn("user_id", F.concat(F.lit("u"), F.col("user_id").cast("string")))
-    catalogue = load_catalogue(items)
+    events = read.events.withColumn("user_id", F.concat(F.lit("u"), F.col("user_id").cast("string")))
+    catalogue = load_catalogue(with_text_ids(read.items))
     allowed = np.arange(len(ITEMS)) >= 30
-    users = Served(events, np.append(catalogue.feature_to_item, np.int32(-1)), {}, [])
+    users = Served(SparkHistories(events), np.append(catalogue.feature_to_item, np.int32(-1)), {}, [])
     with top_n_rows(users, read.machine, catalogue, [default_rule(3, allowed)]) as rows:
         found = {(row["user_id"], row["rank"]): row["item_id"] for row in rows.frame().collect()}
     history = histories()[4]

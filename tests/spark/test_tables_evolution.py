@@ -14,7 +14,7 @@ from small_run import all_rows, copy_run, frame
 
 from fm_spark.errors import TableError
 from fm_spark.tables import contracts as C
-from fm_spark.tables import store as store_module
+from fm_spark.tables import place as place_module
 from fm_spark.tables.store import TableStore
 
 FIRST = C.DATA_QUALITY
@@ -30,7 +30,7 @@ def store(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A store with the table of the first contract, as another process left it."""
     store = TableStore(spark, str(tmp_path / "tables"))
     copy_run(store, ("events",))
-    monkeypatch.setattr(store_module, "_OURS", {})
+    monkeypatch.setattr(place_module, "_OURS", {})
     return store
 
 
@@ -93,7 +93,7 @@ def test_a_table_of_a_newer_contract_is_refused(
     spark: SparkSession, store: TableStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.write(frame(spark, THIRD, new_rows()), THIRD, "r2")
-    monkeypatch.setattr(store_module, "_OURS", {})
+    monkeypatch.setattr(place_module, "_OURS", {})
     version = DeltaTable(store.path(FIRST)).version()
     for action in (
         lambda: store.read(FIRST),

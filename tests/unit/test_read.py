@@ -15,9 +15,9 @@ from deltalake import DeltaTable
 
 import fm_spark.read
 from fm_spark.errors import TableError
-from fm_spark.read.handle import Handle
 from fm_spark.submit import PROJECT
 from fm_spark.tables import contracts as C
+from fm_spark.tables.handle import Handle
 
 CLUSTERS = {"title": "T", "distance": 0.5, "is_medoid": False}
 

@@ -10,8 +10,8 @@ import pytest
 
 from fm_spark.tables import contracts as C
 from fm_spark.tables.contracts import check
+from fm_spark.tables.contracts.written_by import WRITTEN_BY
 from fm_spark.tables.document import document, example_of
-from fm_spark.tables.store import WRITTEN_BY
 
 EVERY = (*C.ALL, C.CHECKPOINTS)
 ROOT = Path(__file__).parents[2]

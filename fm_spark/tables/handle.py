@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -65,6 +66,25 @@ class Handle:
         with self._files_there():
             return self._scanner(columns, where).to_table()
 
+    def head(self, n: int, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+        """As :meth:`read`, of the rows at most ``n``, whichever are found first."""
+        with self._files_there():
+            return self._scanner(columns, where).head(n)
+
+    def count(self, where: ds.Expression) -> int:
+        """How many rows fulfil the condition."""
+        with self._files_there():
+            return int(self._scanner([], where).count_rows())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the rows of the table are those of its files, under the same names."""
+        return not set(self._table.protocol().reader_features or ()) & _OTHER_FEATURES
+
+    def files(self) -> list[str]:
+        """Paths of the files of the version, on a local file system."""
+        return [unquote(str(path)) for path in self._table.file_uris()]
+
     def batches(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.RecordBatchReader:
         """As :meth:`read`, a batch at a time: memory does not grow with the table."""
         with self._files_there():
@@ -78,8 +98,7 @@ class Handle:
     @cached_property
     def _dataset(self) -> ds.Dataset | None:
         """The files with what the log says of their content; None when pyarrow cannot read the table by itself."""
-        features = set(self._table.protocol().reader_features or ())
-        return None if features & _OTHER_FEATURES else self._table.to_pyarrow_dataset()
+        return self._table.to_pyarrow_dataset() if self.is_plain else None
 
     def _scanner(self, columns: Sequence[str] | None, where: ds.Expression | None) -> ds.Scanner:
         names = list(columns) if columns is not None else None
