@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from fm_spark.cli import job_main
 from fm_spark.config import Config
 from fm_spark.events.quality import quality_rows
 from fm_spark.named_lists import named_lists
-from fm_spark.ranking.inputs import load_inputs
+from fm_spark.parallel import side_by_side
+from fm_spark.ranking import top_n
+from fm_spark.ranking.blocks import start_workers
+from fm_spark.ranking.inputs import RankingInputs, load_inputs
 from fm_spark.ranking.list_rules import list_rules
 from fm_spark.ranking.profiles import item_tags
 from fm_spark.ranking.served import served
-from fm_spark.ranking.top_n import Extras, top_n_rows
 from fm_spark.ranking.written import costs, counted, empty_lists
 from fm_spark.tables.contracts import TOP_N
 from fm_spark.tables.quality import write_quality
@@ -47,19 +49,21 @@ class RecommendResult:
 def run(spark: SparkSession, config: Config) -> RecommendResult:
     """Writes the lists of ``run.id``, or of the run of the newest model."""
     store = TableStore(spark, config.tables.root)
-    inputs = load_inputs(store, config, PUBLISH)
+    found: dict[str, Any] = side_by_side(
+        {"inputs": lambda: load_inputs(store, config, PUBLISH), "workers": lambda: start_workers(spark, top_n.__name__)}
+    )
+    inputs: RankingInputs = found["inputs"]
     run_id, model_version = inputs.model.run_id, inputs.model.model_version
     named = named_lists(config.recommend)
     tags = item_tags(inputs.items, inputs.catalogue) if any(one.tree for one in named) else []
     rules = list_rules(named, inputs.catalogue, tags)
     users = served(store, inputs)
     own_bias = item_biases(store, model_version, inputs.catalogue) if config.recommend.explain else None
-    extras = Extras(own_bias, config.recommend.diversity)
+    extras = top_n.Extras(own_bias, config.recommend.diversity)
     own = {"run_id": run_id, "model_version": model_version}
-    with top_n_rows(users, inputs.machine, inputs.catalogue, rules, extras) as rows:
+    with top_n.top_n_rows(users, inputs.machine, inputs.catalogue, rules, extras) as rows:
         version = store.write_made(rows.with_same(**own), TOP_N, run_id, read=users.read)
-    written = store.read(TOP_N, version).where(F.col("run_id") == F.lit(run_id))
-    made = counted(written, named, diverse=config.recommend.diversity > 0)
+    made = counted(store, version, run_id, named, diverse=config.recommend.diversity > 0)
     findings = [*users.findings, *empty_lists(named, rules, made), *costs(made)]
     write_quality(store, quality_rows(findings, "recommend", run_id), "recommend", run_id)
     for finding in findings:

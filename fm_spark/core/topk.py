@@ -139,9 +139,10 @@ def user_items(ptr: IntArray, items: ItemArray, keep: npt.NDArray[np.bool_] | No
     user = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
     if keep is not None:
         user, items = user[keep], items[keep]
-    order = np.lexsort((items, user))
     counts = np.bincount(user, minlength=len(ptr) - 1)
-    return UserItems(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items[order].astype(np.int32))
+    starts, ordered = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), np.array(items, dtype=np.int32)
+    kernels.sort_within(starts, ordered)
+    return UserItems(starts, ordered)
 
 
 def no_items(n_users: int) -> UserItems:

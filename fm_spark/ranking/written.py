@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import starmap
 
 import numpy as np
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import pyarrow as pa
+from pyspark.sql import types as T
 
 from fm_spark.events.quality import Finding
 from fm_spark.named_lists import NamedList
 from fm_spark.ranking.list_rules import ListRule
+from fm_spark.tables.contracts import TOP_N
+from fm_spark.tables.made import arrow_schema
+from fm_spark.tables.store import TableStore
 
 
 @dataclass(frozen=True)
@@ -33,26 +38,57 @@ class Counts:
     score: float
 
 
-def counted(written: DataFrame, named: Sequence[NamedList], diverse: bool) -> list[Counts]:
-    """Counts the rows of a run in ``top_n``, in the order of ``named``.
+def counted(store: TableStore, version: int, run_id: str, named: Sequence[NamedList], diverse: bool) -> list[Counts]:
+    """Counts the rows of a run in a version of ``top_n``, in the order of ``named``.
 
     Args:
         diverse: whether there was ``recommend.diversity``; without it two columns are not read.
     """
-    cost = F.col("diversity_cost") if diverse else F.lit(None).cast("double")
-    rows = (
-        written.groupBy("list_name")
-        .agg(
-            F.count_if(F.col("rank") == 1).alias("users"),
-            F.count(F.lit(1)).alias("rows"),
-            F.count_if(F.coalesce(cost, F.lit(0.0)) != 0.0).alias("moved"),
-            F.coalesce(F.mean(cost), F.lit(0.0)).alias("given_up"),
-            F.coalesce(F.mean(F.when(cost.isNotNull(), F.col("score"))), F.lit(0.0)).alias("score"),
+    # a text a row takes longer to read than all else: one list needs no name
+    alone = named[0].name if len(named) == 1 else ""
+    columns = ("rank", *(() if alone else ("list_name",)), *(("diversity_cost", "score") if diverse else ()))
+    parts = store.tallied(TOP_N, partial(_sums, alone), _SUMS, version, columns, {"run_id": run_id})
+    sums = parts.group_by("list_name").aggregate([(name, "sum") for name in _SUMMED])
+    rows = {row["list_name"]: [row[f"{name}_sum"] for name in _SUMMED] for row in sums.to_pylist()}
+    found = []
+    for one in named:
+        users, n, moved, costs_known, given_up, score = rows.get(one.name, [0] * 6)
+        found.append(Counts(one.name, users, n, moved, given_up / max(costs_known, 1), score / max(costs_known, 1)))
+    return found
+
+
+_SUMMED = {
+    **dict.fromkeys(("users", "rows", "moved", "costs_known"), T.LongType()),
+    **dict.fromkeys(("given_up", "score"), T.DoubleType()),
+}
+_SUMS = T.StructType([T.StructField("list_name", T.StringType()), *starmap(T.StructField, _SUMMED.items())])
+
+
+def _sums(alone: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The sums of each list, batch by batch; ``alone`` is the name of the only one, or empty."""
+    for batch in batches:
+        n, there = batch.num_rows, batch.schema.names
+        named = (pa.repeat(alone, n) if alone else batch.column("list_name")).dictionary_encode()
+        names, code = named.dictionary.to_pylist(), named.indices.to_numpy()
+        cost, score = (
+            batch.column(name).to_numpy(zero_copy_only=False) if name in there else np.full(n, np.nan)
+            for name in ("diversity_cost", "score")
         )
-        .collect()
-    )
-    by_name = {row["list_name"]: Counts(*row) for row in rows}
-    return [by_name.get(one.name, Counts(one.name, 0, 0, 0, 0.0, 0.0)) for one in named]
+        known = ~np.isnan(cost)
+        values = {
+            "users": batch.column("rank").to_numpy() == 1,
+            "rows": np.ones(n, np.bool_),
+            "moved": known & (cost != 0.0),
+            "costs_known": known,
+            "given_up": np.where(known, cost, 0.0),
+            "score": np.where(known, score, 0.0),
+        }
+        sums = [np.bincount(code, values[name], len(names)) for name in _SUMMED]
+        types = arrow_schema(_SUMS).types
+        arrays = [pa.array(names, types[0]), *map(pa.array, sums)]
+        yield pa.RecordBatch.from_arrays(
+            [array.cast(type_) for array, type_ in zip(arrays, types, strict=True)], names=_SUMS.names
+        )
 
 
 def empty_lists(named: Sequence[NamedList], rules: Sequence[ListRule], made: Sequence[Counts]) -> list[Finding]:

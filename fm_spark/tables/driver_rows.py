@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from fm_spark.errors import TableError
@@ -18,7 +17,7 @@ from fm_spark.tables.contracts import ID, Check, Contract
 from fm_spark.tables.contracts.check import FLOATING, element_type
 from fm_spark.tables.made import arrow_schema
 from fm_spark.tables.problems import SHOWN_ROWS, Broken, Repeated, Rule, refuse, rules
-from fm_spark.tables.shape import shape_rows
+from fm_spark.tables.shape import parsed_type, shape_of
 
 _NUMBER = 8  # bytes
 
@@ -102,10 +101,13 @@ def spark_rows(spark: SparkSession, frame: pd.DataFrame, contract: Contract) -> 
     return spark.createDataFrame(rows, schema)
 
 
-def frame_types(spark: SparkSession, frame: pd.DataFrame, contract: Contract) -> T.StructType:
-    """The types of :func:`spark_rows`, for which the rows stay where they are."""
-    no_rows = [F.lit(None).cast(type_).alias(name) for name, type_ in _types(frame, contract).items()]
-    return shape_rows(spark.range(0).select(*no_rows), contract).schema
+def frame_types(frame: pd.DataFrame, contract: Contract) -> T.StructType:
+    """The types that the frame has in the table.
+
+    Raises:
+        TableError: as :func:`~fm_spark.tables.shape.shape_of`.
+    """
+    return shape_of({name: parsed_type(type_) for name, type_ in _types(frame, contract).items()}, contract)
 
 
 def _types(frame: pd.DataFrame, contract: Contract) -> dict[str, str]:

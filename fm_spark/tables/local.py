@@ -7,7 +7,7 @@ takes a hundred times as long as reading its files (``python -m benchmarks.drive
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import and_
 
@@ -56,6 +56,11 @@ def rows_of(path: str, contract: Contract, version: int | None, columns: Sequenc
     found = handle.read([name for name in wanted if name in there], matches(where))
     lists = [found[name] if name in there else pa.nulls(found.num_rows) for name in wanted]
     return pa.table(lists, names=wanted)
+
+
+def batches_of(path: str, version: int, columns: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
+    """As :func:`rows_of`, a batch at a time, of columns that the version has."""
+    yield from Handle(path, version).batches(columns, matches(where))
 
 
 def some_row(path: str, version: int | None, column: str, where: Where) -> pa.Table:

@@ -61,6 +61,11 @@ class Made:
         """The rows with more columns that are the same in all."""
         return Made(self.source, self.make, self.schema, {**self.same, **values})
 
+    def types(self) -> dict[str, T.DataType]:
+        """The types of all columns, by name."""
+        made = {field.name: field.dataType for field in self.schema}
+        return {**made, **dict.fromkeys(self.same, T.StringType())}
+
     def frame(self) -> DataFrame:
         """The rows as Spark knows rows."""
         same = [F.lit(value).alias(name) for name, value in self.same.items()]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
+from pyspark.sql.types import _parse_datatype_string
 
 from fm_spark.errors import TableError
 from fm_spark.tables.contracts import ID, Contract
@@ -25,19 +27,45 @@ def shape_rows(rows: DataFrame, contract: Contract) -> DataFrame:
     """The contract's columns in order, with its types and comments; other columns are left out.
 
     Raises:
+        TableError: as :func:`shape_of`.
+    """
+    shape = shape_of({field.name: field.dataType for field in rows.schema}, contract)
+    return rows.select(
+        *[
+            F.col(f"`{column.name}`").cast(type_.dataType).alias(column.name, metadata={"comment": column.comment})
+            for column, type_ in zip(contract.columns, shape, strict=True)
+        ]
+    )
+
+
+def shape_of(given: Mapping[str, T.DataType], contract: Contract) -> T.StructType:
+    """The types that rows have in the table.
+
+    Args:
+        given: types of the columns that there are.
+
+    Raises:
         TableError: a column is missing, or an identifier is neither an integer nor a string.
     """
-    given = {field.name: field.dataType for field in rows.schema}
     missing = [name for name in contract.column_names if name not in given]
     if missing:
         raise TableError(
             f"table {contract.name}: the rows have no column {', '.join(missing)}; they have {', '.join(given)}"
         )
-    columns = []
-    for column in contract.columns:
-        wanted = _id_type(given[column.name], contract, column.name) if column.type == ID else column.type
-        columns.append(F.col(f"`{column.name}`").cast(wanted).alias(column.name, metadata={"comment": column.comment}))
-    return rows.select(*columns)
+    return T.StructType(
+        [
+            T.StructField(
+                c.name, _id_type(given[c.name], contract, c.name) if c.type == ID else parsed_type(c.type), c.nullable
+            )
+            for c in contract.columns
+        ]
+    )
+
+
+@cache
+def parsed_type(text: str) -> T.DataType:
+    """The type that Spark SQL calls so; needs a session."""
+    return _parse_datatype_string(text)
 
 
 def laid_out(rows: DataFrame, contract: Contract, size: int) -> DataFrame:
@@ -80,9 +108,9 @@ def _written(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays([pa.array(values, pa.int64()) for values in size], names=["rows", "bytes"])
 
 
-def _id_type(given: T.DataType, contract: Contract, name: str) -> str:
+def _id_type(given: T.DataType, contract: Contract, name: str) -> T.DataType:
     if isinstance(given, T.ByteType | T.ShortType | T.IntegerType | T.LongType):
-        return "bigint"
+        return T.LongType()
     if isinstance(given, T.StringType):
-        return "string"
+        return T.StringType()
     raise TableError(f"table {contract.name}: {name} is {given.simpleString()}; identifiers are bigint or string")

@@ -14,6 +14,7 @@ from delta.exceptions import DeltaConcurrentModificationException
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from fm_spark.errors import TableError
 from fm_spark.tables.add_files import all_files, commit_files, files_of_run
@@ -24,13 +25,13 @@ from fm_spark.tables.contracts.written_by import WRITTEN_BY
 from fm_spark.tables.driver_rows import arrow_rows, check_frame, frame_types, spark_rows
 from fm_spark.tables.evolution import refuse_undeclared, with_later_columns
 from fm_spark.tables.files import Folder
-from fm_spark.tables.local import Where, rows_of, some_row, without
+from fm_spark.tables.local import Where, batches_of, rows_of, some_row, without
 from fm_spark.tables.locks import held
-from fm_spark.tables.made import Made, write_file, write_files
+from fm_spark.tables.made import Made, Make, arrow_schema, write_file, write_files
 from fm_spark.tables.notes import note_of
 from fm_spark.tables.place import USER_METADATA, Place
 from fm_spark.tables.settings import settings
-from fm_spark.tables.shape import FILE_BYTES, kept_rows, laid_out, shape_rows
+from fm_spark.tables.shape import FILE_BYTES, kept_rows, laid_out, shape_of, shape_rows
 from fm_spark.tables.storage import storage_problems
 
 _EVERYTHING: Where = {}
@@ -193,6 +194,27 @@ class TableStore:
         with self._at(contract, version) as path:
             return rows_of(path, contract, version, columns, where)
 
+    def tallied(
+        self, contract: Contract, tally: Make, schema: T.StructType, version: int, columns: Sequence[str], where: Where
+    ) -> pa.Table:
+        """What ``tally`` makes of the rows: a few rows of many, for what the driver may not hold.
+
+        On a local root the driver goes through the rows batch by batch, elsewhere tasks do.
+
+        Args:
+            tally: gets batches with the columns and gives some with the schema, which may be of parts of the rows.
+            columns, where: as for :meth:`rows`.
+
+        Raises:
+            TableError: as :meth:`rows`.
+        """
+        if self.local_root is None:
+            rows = self._filtered(contract, version, columns, where)
+            found = rows.mapInArrow(tally, schema)
+            return arrow_rows(found.toPandas(), found.schema)
+        with self._at(contract, version) as path:
+            return pa.Table.from_batches(tally(batches_of(path, version, columns, where)), arrow_schema(schema))
+
     def one(self, contract: Contract, column: str, version: int | None = None, where: Where = _EVERYTHING) -> Any:
         """The value of a column in some row, of a large table the first one that comes; None without any row.
 
@@ -280,7 +302,7 @@ class TableStore:
         replaced = asked.replaced() if place.local else None
         if replaced is None or place.local is None:
             return self.write(made.frame(), contract, run_id, in_order=True, read=read)
-        shape = shape_rows(made.frame(), contract).schema
+        shape = shape_of(made.types(), contract)
         self._check_lock()
         with storage_problems(place.path):
             place.prepare(shape, run_id)
@@ -364,7 +386,7 @@ class TableStore:
         replaced = asked.replaced()
         if replaced is None:
             return False
-        types = frame_types(self.spark, frame, contract)
+        types = frame_types(frame, contract)
         rows = arrow_rows(frame, types)
         place.prepare(types, asked.run_id)
         if asked.only and replaced:
