@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,14 +30,22 @@ from benchmarks.finished_run import DECAYS
 from fm_spark.core.context import NO_CONTEXT
 from fm_spark.core.machine import Machine
 from fm_spark.core.topk import prepare_items
+from fm_spark.ranking.explained import STRUCT
 from fm_spark.ranking.filters import Rule
 from fm_spark.ranking.list_rules import ListRule
 from fm_spark.ranking.top_n import PLAIN, _lists, _Shared
+from fm_spark.tables.contracts import TOP_N
+from fm_spark.tables.made import _Plan, _written
 
 
 def worker_mib(items: int, k: int, n: int, lists: int = 1) -> float:
     """The formula of docs/lists.md, in MiB."""
-    return 270 + (4 * k * items * (2 * len(DECAYS) + 1 + lists) + 100 * items + 2048 * n * 250) / 2**20
+    return 360 + (4 * k * items * (2 * len(DECAYS) + 1 + lists) + 100 * items + 2048 * n * 500) / 2**20
+
+
+_TYPES = {"user_id": pa.int64(), "item_id": pa.int64(), "rank": pa.int32(), "score": pa.float64()}
+_TYPES |= {"contributions": pa.list_(STRUCT), "diversity_cost": pa.float64()}
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in TOP_N.column_names])
 
 
 def main() -> None:
@@ -59,7 +68,11 @@ def main() -> None:
 def _task(a: argparse.Namespace) -> None:
     with a.broadcast.open("rb") as file:
         sent: Any = SimpleNamespace(value=pickle.load(file))
-    rows = sum(batch.num_rows for batch in _lists(sent, iter, _histories(a)))
+    make = partial(_lists, sent, iter)
+    with tempfile.TemporaryDirectory() as folder:
+        plan = _Plan(folder, TOP_N, "r1", make, {"run_id": "r1", "model_version": "fm-r1"}, _SCHEMA, False)
+        (written,) = _written(plan, _histories(a))
+    rows = written["rows"][0].as_py()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{a.users:,} users x {a.items:,} items, k = {a.k}, N = {a.n}: {rows:,} rows")
     print(f"peak {peak:.0f} MiB, by the formula {worker_mib(a.items, a.k, a.n):.0f} MiB")

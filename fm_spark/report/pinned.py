@@ -50,9 +50,13 @@ class Pinned:
         Raises:
             TableError: the version is gone, for example vacuumed.
         """
-        own = {"run_id": self.publication.run_id} if contract.mode == "by_run" else {}
-        version = self.publication.tables.get(contract.name)
+        version, own = self._at(contract)
         return self.store.rows(contract, version, columns, {**own, **(where or {})})
+
+    def _at(self, contract: Contract) -> tuple[int | None, Where]:
+        """The published version of a table, and what the rows of the run have there."""
+        own = {"run_id": self.publication.run_id} if contract.mode == "by_run" else {}
+        return self.publication.tables.get(contract.name), own
 
     def sizes(self) -> list[TableFacts]:
         """Rows, version and path of every published table, in the order of the contracts."""
@@ -68,7 +72,7 @@ class Pinned:
     def _rows(self, contract: Contract) -> int:
         """Rows of the run, from the log of the commit where it says so: counting takes Spark jobs."""
         logged = self._logged_rows(contract)
-        return self.read(contract).count() if logged is None else logged
+        return self.store.count(contract, *self._at(contract)) if logged is None else logged
 
     def _logged_rows(self, contract: Contract) -> int | None:
         commit = self.store.commit(contract, self.publication.tables[contract.name])

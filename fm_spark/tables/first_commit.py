@@ -58,7 +58,7 @@ def _actions(
     if properties.get(_CHANGE_FEED) == "true":
         features.append("changeDataFeed")
     shown = {
-        "partitionBy": json.dumps(list(contract.partitions)),
+        "partitionBy": json.dumps(list(contract.partitions), separators=(",", ":")),
         "clusterBy": "[]",
         "description": contract.comment,
         "isManaged": "false",

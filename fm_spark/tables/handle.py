@@ -71,7 +71,7 @@ class Handle:
         with self._files_there():
             return self._scanner(columns, where).head(n)
 
-    def count(self, where: ds.Expression) -> int:
+    def count(self, where: ds.Expression | None = None) -> int:
         """How many rows fulfil the condition."""
         with self._files_there():
             return int(self._scanner([], where).count_rows())

@@ -63,6 +63,15 @@ def batches_of(path: str, version: int, columns: Sequence[str], where: Where) ->
     yield from Handle(path, version).batches(columns, matches(where))
 
 
+def count_of(path: str, version: int | None, where: Where) -> int:
+    """How many rows fulfil the conditions.
+
+    Raises:
+        TableError: there is no such version, or a file of it cannot be read.
+    """
+    return Handle(path, version).count(matches(where))
+
+
 def some_row(path: str, version: int | None, column: str, where: Where) -> pa.Table:
     """One row of those that fulfil the conditions, or none: of a large table only its first batch is read.
 

@@ -25,9 +25,9 @@ from fm_spark.tables.contracts.written_by import WRITTEN_BY
 from fm_spark.tables.driver_rows import arrow_rows, check_frame, frame_types, spark_rows
 from fm_spark.tables.evolution import refuse_undeclared, with_later_columns
 from fm_spark.tables.files import Folder
-from fm_spark.tables.local import Where, batches_of, rows_of, some_row, without
+from fm_spark.tables.local import Where, batches_of, count_of, rows_of, some_row, without
 from fm_spark.tables.locks import held
-from fm_spark.tables.made import Made, Make, arrow_schema, write_file, write_files
+from fm_spark.tables.made import Made, Make, arrow_schema, unchanged, write_file, write_files
 from fm_spark.tables.notes import note_of
 from fm_spark.tables.place import USER_METADATA, Place
 from fm_spark.tables.settings import settings
@@ -214,6 +214,20 @@ class TableStore:
             return arrow_rows(found.toPandas(), found.schema)
         with self._at(contract, version) as path:
             return pa.Table.from_batches(tally(batches_of(path, version, columns, where)), arrow_schema(schema))
+
+    def count(self, contract: Contract, version: int | None = None, where: Where = _EVERYTHING) -> int:
+        """How many rows fulfil the conditions.
+
+        Args:
+            where: as for :meth:`rows`.
+
+        Raises:
+            TableError: as :meth:`rows`.
+        """
+        if self.local_root is None:
+            return self._filtered(contract, version, (), where).count()
+        with self._at(contract, version) as path:
+            return count_of(path, version, where)
 
     def one(self, contract: Contract, column: str, version: int | None = None, where: Where = _EVERYTHING) -> Any:
         """The value of a column in some row, of a large table the first one that comes; None without any row.
@@ -415,8 +429,16 @@ class TableStore:
         if asked.in_order:
             with explained(rows, contract, run_id):
                 self._commit(rows, place, contract, asked.note(), where)
-        else:
-            self._commit(laid_out(rows, contract, size), place, contract, asked.note(), where)
+            return
+        ordered = laid_out(rows, contract, size)
+        replaced = None if place.local is None or contract.partitions or asked.only else asked.replaced()
+        if replaced is None or place.local is None:
+            self._commit(ordered, place, contract, asked.note(), where)
+            return
+        with refusals():
+            files = write_files(unchanged(ordered), contract, run_id, rows.schema, place.local)
+        self._check_lock()
+        commit_files(place.path, files, replaced, asked.note())
 
     def _unknown(self, rows: DataFrame, contract: Contract) -> DataFrame:
         """The rows whose key is not in the table; a known key with other values is an error."""

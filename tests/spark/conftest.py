@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from taste_run import write_taste_run
 from fm_spark.config import Config, load_config
 from fm_spark.session import open_session
 from fm_spark.submit import local_submit_args, session_environment
+from fm_spark.tables.files import Folder
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,12 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 def config(tmp_path: Path) -> Config:
     """The default configuration with its tables in a folder of the test's own."""
     return load_config(overrides=[f"tables.root='{tmp_path / 'tables'}'"])
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, no root is local: Spark reads and writes, as on other file systems."""
+    return lambda: monkeypatch.setattr(Folder, "local", lambda _: None)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ from small_run import all_rows, copy_run, frame
 
 from fm_spark.errors import TableError
 from fm_spark.tables import contracts as C
-from fm_spark.tables.files import Folder
 from fm_spark.tables.store import TableStore
 
 EVERY = [contract for contract in C.ALL if contract is not C.PUBLICATIONS]
@@ -27,12 +26,6 @@ def store(spark: SparkSession, tmp_path: Path) -> TableStore:
     store = TableStore(spark, str(tmp_path / "tables"))
     copy_run(store)
     return store
-
-
-@pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From the call on, no root is local."""
-    return lambda: monkeypatch.setattr(Folder, "local", lambda _: None)
 
 
 @pytest.mark.parametrize("contract", [C.FM_MODEL, C.TOP_N, C.CHECKPOINTS], ids=lambda one: one.name)
@@ -104,6 +97,7 @@ def test_rows_are_those_that_spark_reads(
     nobody = {"run_id": "nobody"}
     read = store.rows(contract), store.rows(contract, 1, columns, where), store.one(contract, "run_id")
     assert (store.rows(contract, where=nobody).num_rows, store.one(contract, "run_id", where=nobody)) == (0, None)
+    assert store.count(contract, 1, where) == read[0].num_rows
     elsewhere()
     again = store.rows(contract), store.rows(contract, 1, columns, where), store.one(contract, "run_id")
     assert (store.rows(contract, where=nobody).num_rows, store.one(contract, "run_id", where=nobody)) == (0, None)
@@ -111,6 +105,7 @@ def test_rows_are_those_that_spark_reads(
         assert ours.column_names == theirs.column_names
         assert ours.sort_by(key).to_pylist() == theirs.sort_by(key).to_pylist()
     assert read[0].num_rows == len(all_rows("r1")[contract.name])
+    assert store.count(contract, 1, where) == read[0].num_rows
     assert read[2] == again[2] == "r1"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -233,7 +234,7 @@ def test_bad_rows_are_refused_and_the_last_version_stays(
 
 @pytest.mark.parametrize("contract", C.ALL, ids=lambda contract: contract.name)
 def test_rows_of_the_driver_become_the_same_table(
-    spark: SparkSession, run_store: TableStore, tmp_path: Path, contract: C.Contract
+    spark: SparkSession, run_store: TableStore, tmp_path: Path, elsewhere: Callable[[], None], contract: C.Contract
 ) -> None:
     rows = [*all_rows("r1")[contract.name], *published_row(contract)]
     driver = run_store  # written from rows of the driver
@@ -242,6 +243,7 @@ def test_rows_of_the_driver_become_the_same_table(
         driver.write(pd.DataFrame(rows), contract, "r1")
     if contract is C.FM_MODEL:
         rows = [row | {"input_versions": {"events": 1, "items": 1, "vocabulary": 1}} for row in rows]
+    elsewhere()
     made = TableStore(spark, str(tmp_path / "spark"))
     made.write(frame(spark, contract, rows), contract, "r1")
     tables = [DeltaTable(store.path(contract)) for store in (made, driver)]
