@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from fm_spark.errors import TableError
 from fm_spark.tables.handle import Handle
@@ -15,7 +14,7 @@ from fm_spark.tables.handle import Handle
 CHANGES = ("inserted", "deleted", "moved")
 """What may have happened to an item of a list: it is new, it is gone, or its rank is another."""
 
-Lists = tuple[Handle, ds.Expression]
+Lists = tuple[Handle, pc.Expression]
 """A table ``top_n`` and the condition for the rows of one run."""
 
 ONLY_LIST = "default"
@@ -57,7 +56,7 @@ def _compared(before: Lists, after: Lists, rows: int, schema: pa.Schema) -> Iter
         yield from _differences(both).select(schema.names).cast(schema).to_batches()
 
 
-def _ranks(lists: Lists, users: ds.Expression | None, name: str) -> pa.Table:
+def _ranks(lists: Lists, users: pc.Expression | None, name: str) -> pa.Table:
     """The columns of the key, and the rank under another name."""
     handle, own = lists
     named = "list_name" in handle.schema.names
@@ -78,9 +77,9 @@ def _differences(both: pa.Table) -> pa.Table:
     return changed.sort_by([(name, "ascending") for name in by])
 
 
-def _ranges(before: Lists, after: Lists, rows: int) -> Iterator[ds.Expression | None]:
+def _ranges(before: Lists, after: Lists, rows: int) -> Iterator[pc.Expression | None]:
     """Conditions on user_id that cut the users of both runs into ranges of about so many rows, ascending."""
-    user = ds.field("user_id")
+    user = pc.field("user_id")
     cuts = _cuts(before, after, rows)
     for low, high in zip([None, *cuts], [*cuts, None], strict=True):
         above = None if low is None else user >= low

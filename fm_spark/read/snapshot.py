@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from numbers import Integral
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 
 from fm_spark.errors import TableError
 from fm_spark.read.list_changes import CHANGES, ONLY_LIST, changed_rows
@@ -22,6 +24,7 @@ Id = int | str
 """An identifier of a user or an item, as in the input."""
 
 _SHOWN_RUNS = 10
+_WHOLE: Any = Integral  # int, and what numpy has
 _CONTRACTS = {contract.name: contract for contract in C.ALL}
 
 
@@ -97,7 +100,7 @@ class Snapshot:
         """The row of ``fm_model`` of the model that made the lists."""
         return self._sorted(C.FM_MODEL, {"model_version": self.publication.model_version}, [])
 
-    def table(self, name: str, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+    def table(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
         """Any table of the publication; of one that holds several runs, the rows of this one.
 
         Args:
@@ -113,7 +116,7 @@ class Snapshot:
         return handle.read(self._known(handle, columns), self._own(name, handle, where))
 
     def batches(
-        self, name: str, columns: Sequence[str] | None = None, where: ds.Expression | None = None
+        self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None
     ) -> pa.RecordBatchReader:
         """As :meth:`table`, a batch at a time, for tables that memory does not hold."""
         handle = self._handle(name)
@@ -146,7 +149,7 @@ class Snapshot:
         before = open(self.root, since, storage_options=self._storage_options)
         return changed_rows(before._lists(), self._lists(), rows)
 
-    def _lists(self) -> tuple[Handle, ds.Expression]:
+    def _lists(self) -> tuple[Handle, pc.Expression]:
         handle = self._handle(C.TOP_N.name)
         return handle, self._own(C.TOP_N.name, handle, None)
 
@@ -154,15 +157,13 @@ class Snapshot:
         """The rows with the given values, in the given order."""
         name = table if isinstance(table, str) else table.name
         handle = self._handle(name)
-        condition = None
+        wanted: dict[str, list[Id | None]] = {column: [value] for column, value in self._own_values(name).items()}
         for column, value in where.items():
             if value is None or (column == "list_name" and column not in handle.schema.names):
                 continue  # a run of before there were named lists has only one, here and where a null says so
-            equal = ds.field(column) == _typed(value, column, handle, name)
-            if (column, value) == ("list_name", ONLY_LIST):
-                equal = equal | ds.field(column).is_null()
-            condition = equal if condition is None else condition & equal
-        rows = handle.read(None, self._own(name, handle, condition))
+            only = (column, value) == ("list_name", ONLY_LIST)
+            wanted[column] = [_typed(value, column, handle, name), *([None] if only else [])]
+        rows = handle.find(wanted)
         by = [(column, "ascending") for column in order if column in rows.column_names]
         return rows.sort_by(by) if by and rows.num_rows > 1 else rows
 
@@ -182,15 +183,17 @@ class Snapshot:
             self._handles[name, version] = handle
         return self._handles[name, version]
 
-    def _own(self, name: str, handle: Handle, where: ds.Expression | None) -> ds.Expression | None:
+    def _own(self, name: str, handle: Handle, where: pc.Expression | None) -> pc.Expression | None:
         """The condition, and that the rows are of this run and of the model that serves readers."""
-        contract = _CONTRACTS.get(name)  # None: of a table that a later version of fm_spark has published
-        values = own_rows(self.publication, contract) if contract else {"run_id": self.publication.run_id}
         own = where
-        for column, value in values.items():
-            equal = ds.field(column) == value
+        for column, value in self._own_values(name).items():
+            equal = pc.field(column) == value
             own = equal if own is None else own & equal
         return own
+
+    def _own_values(self, name: str) -> dict[str, str]:
+        contract = _CONTRACTS.get(name)  # None: of a table that a later version of fm_spark has published
+        return own_rows(self.publication, contract) if contract else {"run_id": self.publication.run_id}
 
     def _known(self, handle: Handle, columns: Sequence[str] | None) -> Sequence[str] | None:
         unknown = [name for name in columns or () if name not in handle.schema.names]
@@ -234,12 +237,17 @@ def publications(
     """
     place = _place(root)
     try:
-        rows = Handle(f"{place}/{C.PUBLICATIONS.name}", None, storage_options).read()
+        rows = Handle(f"{place}/{C.PUBLICATIONS.name}", None, storage_options).find({})
     except NoTable as error:
         raise TableError(
             f"nothing is published under {place} ({error}); run ./spark-submit.sh publish first"
         ) from error
-    return sorted(map(publication_of, rows.to_pylist()), key=lambda one: one.publication)
+    # microseconds: a time out of Arrow would load pandas
+    micros = rows["published_at"].cast(pa.int64()).to_pylist()
+    at = [datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=one) for one in micros]
+    others = rows.drop_columns(["published_at"]).to_pylist()
+    found = [publication_of({**row, "published_at": when}) for row, when in zip(others, at, strict=True)]
+    return sorted(found, key=lambda one: one.publication)
 
 
 def _place(root: str | os.PathLike[str]) -> str:
@@ -282,15 +290,15 @@ def _runs(there: Sequence[Publication]) -> str:
     return (", ".join(shown[:_SHOWN_RUNS]) + more) or "none"
 
 
-def _typed(value: Id, column: str, handle: Handle, table: str) -> pa.Scalar:
-    """The value as the column's type; a value that no row can have is a mistake worth a word."""
+def _typed(value: Id, column: str, handle: Handle, table: str) -> Id:
+    """The value as the column's type has it; a value that no row can have is a mistake worth a word."""
     type_ = handle.schema.field(column).type if column in handle.schema.names else None
     if type_ is None:
         raise TableError(f"table {table} has no column {column}; it has {', '.join(handle.schema.names)}")
-    try:
-        typed = pa.scalar(value, type_)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        typed = None
-    if typed is None or typed.as_py() != value:  # 1.5 becomes 1
-        raise TableError(f"{column} of table {table} is {type_}; {value!r} ({type(value).__name__}) is not")
-    return typed
+    if pa.types.is_integer(type_) and isinstance(value, _WHOLE) and not isinstance(value, bool):
+        limit = 2 ** (type_.bit_width - 1)
+        if -limit <= int(value) < limit:
+            return int(value)
+    if pa.types.is_string(type_) and isinstance(value, str):
+        return value
+    raise TableError(f"{column} of table {table} is {type_}; {value!r} ({type(value).__name__}) is not")

@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import and_
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from fm_spark.errors import TableError
+from fm_spark.tables.lookup import LookupFile, Values, find_rows, lookup_files
+
+if TYPE_CHECKING:  # loading it takes longer than a look-up
+    import pyarrow.dataset as ds
 
 # what pyarrow's datasets cannot follow; deltalake's own engine can
 _OTHER_FEATURES = {"deletionVectors", "columnMapping"}
@@ -57,7 +63,7 @@ class Handle:
         """Names and types of the columns."""
         return pa.schema(self._table.schema().to_arrow())
 
-    def read(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+    def read(self, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
         """The rows that fulfil the condition; files and row groups that cannot hold any are not read.
 
         Raises:
@@ -66,12 +72,33 @@ class Handle:
         with self._files_there():
             return self._scanner(columns, where).to_table()
 
-    def head(self, n: int, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+    def find(self, where: Values, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows that have one of the values in each column of ``where``, in no order.
+
+        As :meth:`read`, and quicker where few rows are wanted: what it needs is loaded sooner.
+
+        Raises:
+            TableError: a file of the version is gone or damaged.
+        """
+        if "://" in self.location or not self.is_plain or self._table.metadata().partition_columns:
+            return self.read(columns, any_of(where, self.schema))
+        with self._files_there():
+            return find_rows(self._files, self.schema, columns or self.schema.names, where)
+
+    @cached_property
+    def _files(self) -> list[LookupFile]:
+        entries = pa.RecordBatchReader.from_stream(self._table.get_add_actions(flatten=True)).read_all()
+        plain = [
+            field.name for field in self.schema if pa.types.is_integer(field.type) or pa.types.is_string(field.type)
+        ]
+        return lookup_files(self.location, entries, plain)
+
+    def head(self, n: int, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
         """As :meth:`read`, of the rows at most ``n``, whichever are found first."""
         with self._files_there():
             return self._scanner(columns, where).head(n)
 
-    def count(self, where: ds.Expression | None = None) -> int:
+    def count(self, where: pc.Expression | None = None) -> int:
         """How many rows fulfil the condition."""
         with self._files_there():
             return int(self._scanner([], where).count_rows())
@@ -85,7 +112,7 @@ class Handle:
         """Paths of the files of the version, on a local file system."""
         return [unquote(str(path)) for path in self._table.file_uris()]
 
-    def batches(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.RecordBatchReader:
+    def batches(self, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.RecordBatchReader:
         """As :meth:`read`, a batch at a time: memory does not grow with the table."""
         with self._files_there():
             scanner = self._scanner(columns, where)
@@ -100,7 +127,9 @@ class Handle:
         """The files with what the log says of their content; None when pyarrow cannot read the table by itself."""
         return self._table.to_pyarrow_dataset() if self.is_plain else None
 
-    def _scanner(self, columns: Sequence[str] | None, where: ds.Expression | None) -> ds.Scanner:
+    def _scanner(self, columns: Sequence[str] | None, where: pc.Expression | None) -> ds.Scanner:
+        import pyarrow.dataset as ds
+
         names = list(columns) if columns is not None else None
         if self._dataset is not None:
             # one batch ahead and no more: rows are read to be handed on, not to be kept
@@ -124,6 +153,13 @@ class Handle:
             ) from error
         except pa.ArrowException as error:  # a condition that does not fit the columns, a damaged file
             raise TableError(f"cannot read {self.location} at version {self.version}: {short(error)}") from error
+
+
+def any_of(where: Values, schema: pa.Schema) -> pc.Expression | None:
+    """The condition that rows have one of the values in each column, as an expression; None without any."""
+    typed = {name: pa.array(values, schema.field(name).type) for name, values in where.items()}
+    tests = [pc.is_in(pc.field(name), value_set=values) for name, values in typed.items()]
+    return reduce(and_, tests) if tests else None
 
 
 def short(error: Exception) -> str:

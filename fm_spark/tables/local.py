@@ -12,7 +12,7 @@ from functools import reduce
 from operator import and_
 
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.sql import types as T
@@ -87,10 +87,10 @@ def without(rows: pa.Table, where: Where) -> pa.Table:
     return rows.slice(0, 0) if found is None else rows.filter(~found)
 
 
-def matches(where: Where) -> ds.Expression | None:
+def matches(where: Where) -> pc.Expression | None:
     """The conditions as pyarrow's expression; None when there are none."""
     tests = [
-        ds.field(name).isin(list(value)) if isinstance(value, list | tuple) else ds.field(name) == value
+        pc.field(name).isin(list(value)) if isinstance(value, list | tuple) else pc.field(name) == value
         for name, value in where.items()
     ]
     return reduce(and_, tests) if tests else None

@@ -52,7 +52,7 @@ def rows(users: dict[Any, list[int]], made: _Shared, new: tuple[Any, ...] = ()) 
     })  # fmt: skip
     sent: Any = SimpleNamespace(value=made)
     batches = [batch.slice(start, 3) for start in range(0, len(batch), 3)]
-    return [row for out in _lists(sent, batches) for row in out.to_pylist()]
+    return [row for out in _lists(sent, iter, batches) for row in out.to_pylist()]
 
 
 def named(name: str, n: int) -> NamedList:
