@@ -146,26 +146,40 @@ def _arrow_type(type_: T.DataType) -> pa.DataType:
     return _ARROW[type(type_)]
 
 
-def write_file(rows: pa.Table, contract: Contract, folder: Path) -> list[File]:
-    """Writes checked rows of the driver to one file of the folder, in the contract's order; no file for no rows.
+def write_rows(rows: pa.Table, contract: Contract, folder: Path, files: int) -> list[File]:
+    """Writes checked rows of the driver to files of the folder, in the contract's order; no file for no rows.
 
     Args:
-        rows: the columns of the table, in order, with its types.
+        rows: the columns of the table, in order, with its types, of one partition.
+        files: how many.
     """
-    if not rows.num_rows:
-        return []
-    path, entry = folder / f"part-00000-{uuid4()}.parquet", _Entry(contract)
+    ordered = rows.sort_by([(column, "ascending") for column in contract.order or contract.key])
+    inside = ordered.drop_columns(list(contract.partitions))
+    each = max(1, -(-rows.num_rows // files))
+    written: list[File] = []
+    try:
+        for number, begin in enumerate(range(0, rows.num_rows, each)):
+            path = folder / f"part-{number:05d}-{uuid4()}.parquet"
+            written.append(_write_rows(inside.slice(begin, each), contract, path))
+    except BaseException:
+        for one in written:
+            (folder / one.path).unlink(missing_ok=True)
+        raise
+    return written
+
+
+def _write_rows(rows: pa.Table, contract: Contract, path: Path) -> File:
+    entry = _Entry(contract)
     try:
         # a file of our own is closed also when the writer fails
         with path.open("wb") as sink, _writer(sink, rows.schema, contract) as writer:
-            ordered = rows.sort_by([(column, "ascending") for column in contract.order or contract.key])
             size = _ROW_GROUP_ROWS if contract.row_group_bytes else _WHOLE_GROUP_ROWS
-            writer.write_table(ordered, row_group_size=size)
-        entry.add(ordered)
+            writer.write_table(rows, row_group_size=size)
+        entry.add(rows)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    return [File(path.name, path.stat().st_size, entry.rows, entry.json())]
+    return File(path.name, path.stat().st_size, entry.rows, entry.json())
 
 
 def _written(plan: _Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -234,7 +248,8 @@ def _writer(sink: IO[bytes], schema: pa.Schema, contract: Contract) -> pq.Parque
 
 def _bounded(contract: Contract) -> list[str]:
     asked = dict(contract.properties).get(SKIPPING, "")
-    return asked.split(",") if asked else contract.column_names
+    names = asked.split(",") if asked else contract.column_names
+    return [name for name in names if name not in contract.partitions]
 
 
 def _check(table: pa.Table, contract: Contract, run_id: str) -> None:
@@ -289,7 +304,7 @@ class _Entry:
         for name in self._names:
             values = table.column(name)
             self._nulls[name] += values.null_count
-            if pa.types.is_nested(values.type) or pa.types.is_boolean(values.type) or values.null_count == len(values):
+            if not _has_bounds(values.type) or values.null_count == len(values):
                 continue
             found = pc.min_max(values)
             low, high = found["min"].as_py(), found["max"].as_py()
@@ -305,6 +320,10 @@ class _Entry:
                 "nullCount": self._nulls,
             }
         )
+
+
+def _has_bounds(type_: pa.DataType) -> bool:
+    return not (pa.types.is_nested(type_) or pa.types.is_boolean(type_) or pa.types.is_binary(type_))
 
 
 def _bound(value: Any, up: bool = False) -> Any:

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from fm_spark.errors import TableError
-from fm_spark.tables.add_files import all_files, commit_files, files_of_run
+from fm_spark.tables.add_files import all_files, commit_files, files_of_partition, files_of_run
 from fm_spark.tables.checks import check_rows, explained, refusals
 from fm_spark.tables.commits import Commit, commits_newest_first, read_commit, version_of_run
 from fm_spark.tables.contracts import Contract
@@ -27,7 +27,7 @@ from fm_spark.tables.evolution import refuse_undeclared, with_later_columns
 from fm_spark.tables.files import Folder
 from fm_spark.tables.local import Where, batches_of, count_of, rows_of, some_row, without
 from fm_spark.tables.locks import held
-from fm_spark.tables.made import Made, Make, arrow_schema, unchanged, write_file, write_files
+from fm_spark.tables.made import Made, Make, arrow_schema, unchanged, write_files, write_rows
 from fm_spark.tables.notes import note_of
 from fm_spark.tables.place import USER_METADATA, Place
 from fm_spark.tables.settings import settings
@@ -35,6 +35,8 @@ from fm_spark.tables.shape import FILE_BYTES, kept_rows, laid_out, shape_of, sha
 from fm_spark.tables.storage import storage_problems
 
 _EVERYTHING: Where = {}
+_LARGEST_FRAME = 8 * FILE_BYTES
+"""Rough bytes of rows of the driver that become files there; an array of Arrow's ends at 2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ class _Write:
         """Whether rows that are there already have to be found and left out."""
         return self.contract.mode == "append" and not self.new_keys and self.place.exists()
 
+    def partition(self) -> dict[str, object] | None:
+        """The partition that all rows are of; empty without any, None where they may be of several."""
+        known = {"run_id": self.run_id, **self.only}
+        columns = self.contract.partitions
+        return {name: known[name] for name in columns} if all(name in known for name in columns) else None
+
     def where(self) -> str:
         """The rows that are replaced, for SQL; empty where none are."""
         # a new table has nothing to replace, and looking for it is slow; but it holds unseen rows to their run
@@ -70,6 +78,8 @@ class _Write:
             return {}
         if self.contract.mode == "replace":
             return all_files(self.place.path)
+        if self.contract.partitions:
+            return files_of_partition(self.place.path, self.partition() or {"run_id": self.run_id})
         return files_of_run(self.place.path, self.run_id) if self.contract.mode == "by_run" else {}
 
 
@@ -215,6 +225,21 @@ class TableStore:
         with self._at(contract, version) as path:
             return pa.Table.from_batches(tally(batches_of(path, version, columns, where)), arrow_schema(schema))
 
+    def each(self, contract: Contract, columns: Sequence[str], where: Where) -> Iterator[Mapping[str, Any]]:
+        """Row by row what :meth:`rows` gives of the newest version, for rows that are large and few.
+
+        Elsewhere than on a local root Spark hands them over partition by partition: all at once may be more than a job
+        may return.
+
+        Raises:
+            TableError: as :meth:`rows`.
+        """
+        if self.local_root is None:
+            for row in self._filtered(contract, None, columns, where).toLocalIterator():
+                yield row.asDict()
+        else:
+            yield from self.rows(contract, None, columns, where).to_pylist()
+
     def count(self, contract: Contract, version: int | None = None, where: Where = _EVERYTHING) -> int:
         """How many rows fulfil the conditions.
 
@@ -332,12 +357,15 @@ class TableStore:
         Raises:
             TableError: the table is missing or not ours.
         """
-        place = self._there(contract)
+        asked = _Write(self._there(contract), contract, run_id)
         self._check_lock()
-        note = note_of(contract.name, run_id, WRITTEN_BY[contract.name])
-        noted = settings(self.spark, {USER_METADATA: note})
-        with storage_problems(place.path), noted:
-            self.spark.sql(f"DELETE FROM {place.identifier} WHERE {_of_run(run_id)}")
+        with storage_problems(asked.place.path):
+            replaced = asked.replaced() if asked.place.local else None
+            if replaced is None:
+                with settings(self.spark, {USER_METADATA: asked.note()}):
+                    self.spark.sql(f"DELETE FROM {asked.place.identifier} WHERE {_of_run(run_id)}")
+            elif replaced:
+                commit_files(asked.place.path, [], replaced, asked.note())
 
     def sweep(self, contract: Contract) -> None:
         """Deletes the files that no version has needed for the contract's ``kept_hours``."""
@@ -389,13 +417,13 @@ class TableStore:
         return found.select(*[f"`{name}`" for name in columns]) if columns else found
 
     def _write_file(self, frame: pd.DataFrame, size: int, asked: _Write) -> bool:
-        """Writes checked rows of the driver to one file, where that can be done; whether it was.
+        """Writes checked rows of the driver to files, where that can be done; whether it was.
 
         Args:
             size: rough bytes of the rows.
         """
         place, contract = asked.place, asked.contract
-        if place.local is None or contract.partitions or size > FILE_BYTES or asked.looks_for_keys():
+        if place.local is None or size > _LARGEST_FRAME or asked.looks_for_keys() or asked.partition() is None:
             return False
         replaced = asked.replaced()
         if replaced is None:
@@ -403,12 +431,12 @@ class TableStore:
         types = frame_types(frame, contract)
         rows = arrow_rows(frame, types)
         place.prepare(types, asked.run_id)
-        if asked.only and replaced:
+        if asked.only and replaced and not contract.partitions:
             of_run = rows_of(place.path, contract, None, (), {"run_id": asked.run_id})
             rows = pa.concat_tables([without(of_run, asked.only).cast(rows.schema), rows])
-        files = write_file(rows, contract, place.local)
+        files = write_rows(rows, contract, place.local, max(1, -(-size // FILE_BYTES)))
         self._check_lock()
-        commit_files(place.path, files, replaced, asked.note())
+        commit_files(place.path, files, replaced, asked.note(), asked.partition() or {})
         return True
 
     def _write_rows(self, rows: DataFrame, size: int, asked: _Write) -> None:

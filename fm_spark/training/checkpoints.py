@@ -14,17 +14,18 @@ import numpy as np
 import pandas as pd
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
 
 from fm_spark.config import Config
+from fm_spark.errors import TableError
 from fm_spark.tables.contracts import CHECKPOINTS
+from fm_spark.tables.local import Where
 from fm_spark.tables.store import TableStore
 from fm_spark.training.learner import Array
 from fm_spark.training.states import LAYOUT, Restore, arrays_of, describe_states, digest, restore_states, to_json
 from fm_spark.training.trainer import FitState
 
 T = TypeVar("T")
+Values = Mapping[str, Any]
 log = logging.getLogger("fm_spark.train")
 
 PART_BYTES = 32 * 2**20
@@ -140,26 +141,22 @@ class Checkpoints:
             self._store.sweep(CHECKPOINTS)
             self._number = 0
 
-    def _try(self, slot: int, read: Callable[[DataFrame], T | None]) -> T | None:
+    def _try(self, slot: int, read: Callable[[Where], T | None]) -> T | None:
         """Reads from the rows of a slot; None when there are none, or when they are damaged."""
-        of_slot = (F.col("run_id") == F.lit(self._run_id)) & (F.col("slot") == F.lit(slot))
         try:
-            return read(self._store.read(CHECKPOINTS).where(of_slot))
-        except (PySparkException, Py4JError, ValueError, KeyError) as error:
+            return read({"run_id": self._run_id, "slot": slot})
+        except (TableError, PySparkException, Py4JError, ValueError, KeyError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             log.warning("the checkpoint in slot %d of run %s is damaged and left out: %s", slot, self._run_id, reason)
             self._number = max(self._number, 1)
             return None
 
-    @staticmethod
-    def _number_in(rows: DataFrame) -> int | None:
-        row = rows.select("number").first()
-        return None if row is None else int(row["number"])
+    def _number_in(self, of_slot: Where) -> int | None:
+        number = self._store.one(CHECKPOINTS, "number", where=of_slot)
+        return None if number is None else int(number)
 
-    @staticmethod
-    def _load(rows: DataFrame) -> Checkpoint:
-        # partition by partition: all of it at once may be more than a job may return to the driver
-        return _whole(rows.select("name", "part", "dtype", "shape", "payload", "sha256").toLocalIterator())
+    def _load(self, of_slot: Where) -> Checkpoint:
+        return _whole(self._store.each(CHECKPOINTS, ("name", "part", "dtype", "shape", "payload", "sha256"), of_slot))
 
 
 def _rows(meta: bytes, arrays: Mapping[str, Array]) -> Iterator[tuple[str, int, str, list[int], bytes]]:
@@ -171,14 +168,14 @@ def _rows(meta: bytes, arrays: Mapping[str, Array]) -> Iterator[tuple[str, int, 
             yield name, part, stored.dtype.str, list(stored.shape), bytes(payload[begin : begin + PART_BYTES])
 
 
-def _whole(rows: Iterable[Row]) -> Checkpoint:
+def _whole(rows: Iterable[Values]) -> Checkpoint:
     """Puts the arrays together.
 
     Raises:
         ValueError: a part is missing or a byte is another one than when it was saved.
         KeyError: there is no meta row.
     """
-    parts: dict[str, list[Row]] = {}
+    parts: dict[str, list[Values]] = {}
     for row in rows:
         parts.setdefault(row["name"], []).append(row)
     first = next(iter(parts.values()))[0]
@@ -190,7 +187,7 @@ def _whole(rows: Iterable[Row]) -> Checkpoint:
     return Checkpoint(values["number"], values["fingerprint"], values["fits"], arrays)
 
 
-def _joined(rows: list[Row]) -> Array:
+def _joined(rows: list[Values]) -> Array:
     payload = bytearray().join(row["payload"] for row in sorted(rows, key=lambda row: int(row["part"])))
     return np.frombuffer(payload, np.dtype(rows[0]["dtype"])).reshape(rows[0]["shape"])
 

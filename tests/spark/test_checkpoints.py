@@ -21,6 +21,7 @@ from fm_spark.config import Config, load_config
 from fm_spark.core.parameters import Parameters
 from fm_spark.core.side import SideFeatures
 from fm_spark.errors import DivergenceError
+from fm_spark.tables.add_files import files_of_partition
 from fm_spark.tables.contracts import CHECKPOINTS
 from fm_spark.tables.store import TableStore
 from fm_spark.training import checkpoints as module
@@ -177,7 +178,8 @@ def test_a_damaged_checkpoint_is_seen_and_the_older_one_used(
     elif damage == "a part":
         sql(f"DELETE FROM {table} WHERE {of_array}")
     else:
-        (file,) = (Path(runs.store.path(CHECKPOINTS)) / f"run_id={runs.run_id}" / "slot=0").glob("*.parquet")
+        (name,) = files_of_partition(runs.store.path(CHECKPOINTS), {"run_id": runs.run_id, "slot": 0})
+        file = Path(runs.store.path(CHECKPOINTS)) / name
         file.write_bytes(b"PAR1 is not all that there must be")
     again = runs.checkpoints()
     with caplog.at_level(logging.INFO, logger="fm_spark"):

@@ -171,7 +171,7 @@ def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Config
     films = [f"{item + 1},Film {item} (2000),{'A' if item % 3 else 'A|B'}" for item in range(N_ITEMS)]
     path = csv_folder(folder / "input", ratings, films)
     keys = ["train.loss=squared", "train.k=4", "train.epochs=15", "train.learning_rate=0.1", "train.init_std=0.3"]
-    keys += ["train.refit=false"]
+    keys += ["train.refit=false", "train.tune_seconds=0"]
     config = load_config(overrides=[f"input.path='{path}'", f"tables.root='{folder / 'tables'}'", *keys])
     config = replace(config, run=replace(config.run, id="ratings"))
     for job in (events, train, recommend):

@@ -47,7 +47,7 @@ def config_of(folder: Path, **keys: object) -> Config:
         "input__value_column": "rating", "input__items_path": str(folder / "items.csv"), "input__item_columns": COLUMNS,
         "input__items_year_column": "year", "tables__root": str(folder / "tables"), "run__id": "r",
         "train__year": True, "train__k": 3, "train__epochs": 2, "train__refit": False, "train__init_std": 0.5,
-        "events__min_positives": 2,
+        "events__min_positives": 2, "train__tune_seconds": 0.0,
     }  # fmt: skip
     return settings(folder / "events.csv", **{**given, **keys})
 

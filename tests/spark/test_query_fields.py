@@ -75,7 +75,7 @@ def finished(spark: SparkSession, folder: Path, loss: str, last: ModuleType) -> 
         "input.users_id_column='uid'", "input.user_columns=['color:categorical', 'tastes:multi', 'age:numeric']",
         "train.time=['calendar', 'hour_of_week', 'days_since_first']", "train.k=4", "train.epochs=2",
         f"tables.root='{folder / 'tables'}'", "run.id='r'", "recommend.n=5", "recommend.exclude_seen=false",
-        f"train.loss='{loss}'",
+        f"train.loss='{loss}'", "train.tune_seconds=0",
     ]  # fmt: skip
     config = load_config(overrides=keys)
     for job in (events, train, last):
