@@ -16,7 +16,7 @@ from fm_spark.events.quality import Finding
 from fm_spark.named_lists import NamedList
 from fm_spark.ranking.list_rules import ListRule
 from fm_spark.tables.contracts import TOP_N
-from fm_spark.tables.made import arrow_schema
+from fm_spark.tables.data_file import arrow_schema
 from fm_spark.tables.store import TableStore
 
 

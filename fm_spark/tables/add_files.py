@@ -11,7 +11,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from fm_spark.errors import TableError
-from fm_spark.tables.made import File
+from fm_spark.tables.data_file import File
 
 _WHOLE: Mapping[str, object] = {}
 

@@ -15,7 +15,7 @@ from fm_spark.errors import TableError
 from fm_spark.tables.checks import Found
 from fm_spark.tables.contracts import ID, Check, Contract
 from fm_spark.tables.contracts.check import FLOATING, element_type
-from fm_spark.tables.made import arrow_schema
+from fm_spark.tables.data_file import arrow_schema
 from fm_spark.tables.problems import SHOWN_ROWS, Broken, Repeated, Rule, refuse, rules
 from fm_spark.tables.shape import parsed_type, shape_of
 

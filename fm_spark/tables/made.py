@@ -9,36 +9,27 @@ Imported by Python workers, so it imports nothing that a task does not need.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from fm_spark.tables.contracts import Contract
+from fm_spark.tables.data_file import ROW_GROUP_ROWS, File, LogEntry, arrow_schema, parquet_writer
 from fm_spark.tables.in_order import ascending
 
 Make = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 _FILES = "path string, size bigint, rows bigint, stats string"
-# the least of a row group: a look-up by key decodes one as a whole
-_ROW_GROUP_ROWS = 32_768
-_WHOLE_GROUP_ROWS = 2**20
-_DICTIONARY_BYTES = 4 * 2**20
-_NO_DICTIONARY = "parquet.enable.dictionary#"
-SKIPPING = "delta.dataSkippingStatsColumns"
-"""Table property: the columns whose bounds a file's entry in the log has."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +75,6 @@ def _as_they_are(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 @dataclass(frozen=True)
-class File:
-    """One file: its name in the folder of the table, bytes, rows, and the ``stats`` of Delta's protocol, as JSON."""
-
-    path: str
-    size: int
-    rows: int
-    stats: str
-
-
-@dataclass(frozen=True)
 class _Plan:
     folder: str
     contract: Contract
@@ -119,86 +100,23 @@ def write_files(made: Made, contract: Contract, run_id: str, types: T.StructType
     return [File(**row.asDict()) for row in rows]
 
 
-_ARROW: dict[type[T.DataType], pa.DataType] = {
-    T.StringType: pa.string(),
-    T.BooleanType: pa.bool_(),
-    T.IntegerType: pa.int32(),
-    T.LongType: pa.int64(),
-    T.FloatType: pa.float32(),
-    T.DoubleType: pa.float64(),
-    T.BinaryType: pa.binary(),
-    T.TimestampType: pa.timestamp("us", "UTC"),
-}
-
-
-def arrow_schema(types: T.StructType) -> pa.Schema:
-    """Arrow's types of the types that contracts use; pyspark's own answer differs from version to version."""
-    return pa.schema([(field.name, _arrow_type(field.dataType)) for field in types])
-
-
-def _arrow_type(type_: T.DataType) -> pa.DataType:
-    if isinstance(type_, T.ArrayType):
-        return pa.list_(_arrow_type(type_.elementType))
-    if isinstance(type_, T.MapType):
-        return pa.map_(_arrow_type(type_.keyType), _arrow_type(type_.valueType))
-    if isinstance(type_, T.StructType):
-        return pa.struct([(field.name, _arrow_type(field.dataType)) for field in type_])
-    return _ARROW[type(type_)]
-
-
-def write_rows(rows: pa.Table, contract: Contract, folder: Path, files: int) -> list[File]:
-    """Writes checked rows of the driver to files of the folder, in the contract's order; no file for no rows.
-
-    Args:
-        rows: the columns of the table, in order, with its types, of one partition.
-        files: how many.
-    """
-    ordered = rows.sort_by([(column, "ascending") for column in contract.order or contract.key])
-    inside = ordered.drop_columns(list(contract.partitions))
-    each = max(1, -(-rows.num_rows // files))
-    written: list[File] = []
-    try:
-        for number, begin in enumerate(range(0, rows.num_rows, each)):
-            path = folder / f"part-{number:05d}-{uuid4()}.parquet"
-            written.append(_write_rows(inside.slice(begin, each), contract, path))
-    except BaseException:
-        for one in written:
-            (folder / one.path).unlink(missing_ok=True)
-        raise
-    return written
-
-
-def _write_rows(rows: pa.Table, contract: Contract, path: Path) -> File:
-    entry = _Entry(contract)
-    try:
-        # a file of our own is closed also when the writer fails
-        with path.open("wb") as sink, _writer(sink, rows.schema, contract) as writer:
-            size = _ROW_GROUP_ROWS if contract.row_group_bytes else _WHOLE_GROUP_ROWS
-            writer.write_table(rows, row_group_size=size)
-        entry.add(rows)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return File(path.name, path.stat().st_size, entry.rows, entry.json())
-
-
 def _written(plan: _Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """One row about the file of this task's rows; none when there are no rows."""
     contract = plan.contract
     context = TaskContext.get()
     name = f"part-{context.partitionId() if context else 0:05d}-{uuid4()}.parquet"
-    path, entry = Path(plan.folder) / name, _Entry(contract)
+    path, entry = Path(plan.folder) / name, LogEntry(contract)
     given = (_in_shape(plan, batch) for batch in plan.make(batches) if batch.num_rows)
     tables = _large(ascending(given, contract.order or contract.key, contract.name))
     first = next(tables, None)
     if first is None:
         return
     try:
-        with path.open("wb") as sink, _writer(sink, plan.schema, contract) as writer:
+        with path.open("wb") as sink, parquet_writer(sink, plan.schema, contract) as writer:
             for table in chain([first], tables):
                 if not plan.checked:
                     _check(table, contract, plan.run_id)
-                groups = max(1, table.num_rows // _ROW_GROUP_ROWS)
+                groups = max(1, table.num_rows // ROW_GROUP_ROWS)
                 writer.write_table(table, row_group_size=-(-table.num_rows // groups))
                 entry.add(table)
     except BaseException:
@@ -213,7 +131,7 @@ def _large(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
-        if sum(one.num_rows for one in held) >= _ROW_GROUP_ROWS:
+        if sum(one.num_rows for one in held) >= ROW_GROUP_ROWS:
             yield pa.Table.from_batches(held)
             held = []
     if held:
@@ -229,27 +147,6 @@ def _in_shape(plan: _Plan, batch: pa.RecordBatch) -> pa.RecordBatch:
         else:
             columns.append(batch.column(column.name).cast(column.type))
     return pa.RecordBatch.from_arrays(columns, schema=plan.schema)
-
-
-def _writer(sink: IO[bytes], schema: pa.Schema, contract: Contract) -> pq.ParquetWriter:
-    properties = dict(contract.properties)
-    plain = {name.removeprefix(_NO_DICTIONARY) for name in properties if name.startswith(_NO_DICTIONARY)}
-    return pq.ParquetWriter(
-        sink,
-        schema,
-        compression="snappy",
-        use_dictionary=[column.name for column in schema if column.name not in plain],
-        dictionary_pagesize_limit=_DICTIONARY_BYTES,
-        write_statistics=_bounded(contract),
-        # nothing that only Arrow reads
-        store_schema=False,
-    )
-
-
-def _bounded(contract: Contract) -> list[str]:
-    asked = dict(contract.properties).get(SKIPPING, "")
-    names = asked.split(",") if asked else contract.column_names
-    return [name for name in names if name not in contract.partitions]
 
 
 def _check(table: pa.Table, contract: Contract, run_id: str) -> None:
@@ -284,52 +181,3 @@ def _fulfilled(values: pa.ChunkedArray, column: Any) -> bool:
     bounds = pc.min_max(values)
     low, high = bounds["min"].as_py(), bounds["max"].as_py()
     return (check.at_least is None or low >= check.at_least) and (check.at_most is None or high <= check.at_most)
-
-
-class _Entry:
-    """What Delta's log says of a file: rows, nulls and bounds, of the columns of SKIPPING or of all.
-
-    Of all, because delta-rs takes a column without bounds beside others that have some for one without values. Delta
-    keeps no bounds of truth values and of nested ones.
-    """
-
-    def __init__(self, contract: Contract) -> None:
-        self.rows = 0
-        self._names = _bounded(contract)
-        self._nulls = dict.fromkeys(self._names, 0)
-        self._bounds: dict[str, tuple[Any, Any]] = {}
-
-    def add(self, table: pa.Table) -> None:
-        self.rows += table.num_rows
-        for name in self._names:
-            values = table.column(name)
-            self._nulls[name] += values.null_count
-            if not _has_bounds(values.type) or values.null_count == len(values):
-                continue
-            found = pc.min_max(values)
-            low, high = found["min"].as_py(), found["max"].as_py()
-            old = self._bounds.get(name, (low, high))
-            self._bounds[name] = (min(low, old[0]), max(high, old[1]))
-
-    def json(self) -> str:
-        return json.dumps(
-            {
-                "numRecords": self.rows,
-                "minValues": {name: _bound(low) for name, (low, _) in self._bounds.items()},
-                "maxValues": {name: _bound(high, up=True) for name, (_, high) in self._bounds.items()},
-                "nullCount": self._nulls,
-            }
-        )
-
-
-def _has_bounds(type_: pa.DataType) -> bool:
-    return not (pa.types.is_nested(type_) or pa.types.is_boolean(type_) or pa.types.is_binary(type_))
-
-
-def _bound(value: Any, up: bool = False) -> Any:
-    """A value as JSON; times in milliseconds, as Delta has them, rounded down or up."""
-    if not isinstance(value, datetime):
-        return value
-    rest = value.microsecond % 1000
-    rounded = value + timedelta(microseconds=1000 - rest if up and rest else -rest)
-    return rounded.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

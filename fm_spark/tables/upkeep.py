@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from delta.tables import DeltaTable
-from pyspark.errors import AnalysisException
 from pyspark.sql import Column
-from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from fm_spark import __version__
-from fm_spark.tables.commits import file_name
+from fm_spark.errors import TableError
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.files import File, Folder
 from fm_spark.tables.settings import settings
@@ -22,6 +23,13 @@ from fm_spark.tables.store import TableStore
 # a file of at least so many bytes is left alone, and none is made larger than the second number
 SMALL_FILE, LARGEST_FILE = 16 * 2**20, 128 * 2**20
 _INVENTORY = "path string, length bigint, isDir boolean, modificationTime bigint"
+
+_RUN_IDS = T.StructType([T.StructField("run_id", T.StringType())])
+
+
+def _distinct(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield pa.RecordBatch.from_arrays([pc.unique(batch.column(0))], names=["run_id"])
 
 
 class Upkeep:
@@ -37,7 +45,7 @@ class Upkeep:
 
     def properties(self) -> dict[str, str]:
         """The table properties."""
-        return dict(self.delta.detail().select("properties").collect()[0][0])
+        return self.store.properties(self.contract)
 
     def files(self) -> list[File]:
         """Every file in the table's folder, the log included."""
@@ -45,10 +53,9 @@ class Upkeep:
 
     def files_of(self, version: int) -> frozenset[str] | None:
         """Names of the data files of a version; None when the log no longer goes back so far."""
-        reader = self.store.spark.read.format("delta").option("versionAsOf", version)
         try:
-            return frozenset(map(file_name, reader.load(self.store.uri(self.contract)).inputFiles()))
-        except AnalysisException:
+            return self.store.files_of(self.contract, version)
+        except TableError:
             return None
 
     @contextmanager
@@ -107,8 +114,9 @@ class Upkeep:
 
     def run_ids(self) -> list[str]:
         """The runs that have rows in the table."""
-        rows = self.store.read(self.contract).select("run_id").distinct().orderBy(F.col("run_id")).collect()
-        return [str(row["run_id"]) for row in rows]
+        store, contract = self.store, self.contract
+        found = store.tallied(contract, _distinct, _RUN_IDS, store.version(contract), ["run_id"], {})
+        return sorted(set(found["run_id"].to_pylist()))
 
     def _identifier(self) -> str:
         quoted = self.store.uri(self.contract).replace("`", "``")
