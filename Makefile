@@ -32,7 +32,7 @@ test: $(READY) ## run every test
 	@scripts/setup-pair.sh $(PAIR)
 
 test-pair: .venv-$(PAIR)/.ready ## run the tests on Spark 3.5 in an environment of its own; TESTS=... chooses some
-	@FM_SPARK_PYTHON="$(CURDIR)/$(PAIR_PYTHON)" $(PAIR_PYTHON) -m pytest $(TESTS)
+	@FM_SPARK_PYTHON="$(CURDIR)/$(PAIR_PYTHON)" $(PAIR_PYTHON) -m pytest $(SIDE_BY_SIDE) $(TESTS)
 
 test-matrix: test test-pair ## run every test on every supported pair of pyspark and delta-spark
 

@@ -24,7 +24,7 @@ KEYS = {
     "softmax": ["train.k=4", "train.decays=[0.5,0.9]", "train.negatives=32", "train.batch_size=64", "train.l2=0.02",
                 "train.target_decay=0", "train.learning_rate=0.05", "train.learning_rate_decay=0.97",
                 "train.init_std=0.1", "train.tune_seconds=0"],
-    "squared": ["train.k=4", "train.learning_rate=0.05", "train.init_std=0.3"],
+    "squared": ["train.k=4", "train.learning_rate=0.05", "train.init_std=0.3", "train.tune_seconds=0"],
 }  # fmt: skip
 EPOCHS, FEW = 30, 2
 
