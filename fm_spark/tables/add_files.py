@@ -57,6 +57,11 @@ def _entries(path: str) -> pa.Table:
     return pa.table(DeltaTable(path).get_add_actions(flatten=True))
 
 
+def written_meanwhile(path: str) -> TableError:
+    """What is said when another job has made the version that this one was to make."""
+    return TableError(f"another job wrote {path} at the same time; its version stands, run this job again")
+
+
 def commit_files(
     path: str, added: Sequence[File], removed: Mapping[str, int], note: str, partition: Mapping[str, object] = _WHOLE
 ) -> None:
@@ -88,6 +93,4 @@ def commit_files(
             post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False),
         )
     except CommitFailedError as error:
-        raise TableError(
-            f"another job wrote {path} at the same time; its version stands, run this job again"
-        ) from error
+        raise written_meanwhile(path) from error

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from fm_spark.errors import TableError
-from fm_spark.tables.add_files import all_files, commit_files, files_of_partition, files_of_run
+from fm_spark.tables.add_files import all_files, commit_files, files_of_partition, files_of_run, written_meanwhile
 from fm_spark.tables.checks import check_rows, explained, refusals
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.contracts.written_by import WRITTEN_BY
@@ -285,9 +285,7 @@ class TableStore(TableReader):
             replaces = where or contract.mode == "replace"
             writer.mode("overwrite" if replaces else "append").save(place.uri)
         except DeltaConcurrentModificationException as error:
-            raise TableError(
-                f"another job wrote {place.path} at the same time; its version stands, run this job again"
-            ) from error
+            raise written_meanwhile(place.path) from error
 
 
 def _of_run(run_id: str) -> str:

@@ -14,8 +14,12 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from small_run import all_rows, copy_run, frame
 
+from fm_spark.config import load_config
 from fm_spark.errors import TableError
+from fm_spark.report.collect import collect_run
 from fm_spark.tables import contracts as C
+from fm_spark.tables.publications import publications, publish
+from fm_spark.tables.runs import model_records
 from fm_spark.tables.store import TableStore
 
 EVERY = [contract for contract in C.ALL if contract is not C.PUBLICATIONS]
@@ -147,3 +151,16 @@ def test_columns_of_later_contracts_are_null_in_older_versions(spark: SparkSessi
     store.write(frame(spark, first, rows), first, "r1")
     later = replace(first, columns=(*first.columns, C.Column("hint", "string", "new", nullable=True, since=2)))
     assert set(store.rows(later)["hint"].to_pylist()) == {None}
+
+
+def test_a_publication_and_its_report_are_those_of_other_file_systems(
+    store: TableStore, elsewhere: Callable[[], None]
+) -> None:
+    shown = load_config().report
+    made = publish(store, "r1", "fm-r1")
+    report = repr(collect_run(store, "r1", shown))
+    elsewhere()
+    assert publications(store) == [made.row]
+    assert repr(collect_run(store, "r1", shown)) == report
+    assert publish(store, "r1", "fm-r1").row == made.row
+    assert [one.run_id for one in model_records(store)] == ["r1", "r1"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +68,16 @@ def test_every_user_gets_the_unseen_items_of_his_taste_in_order(spark: SparkSess
     assert again.rows == result.rows
     second = DeltaTable(f"{taste.tables.root}/top_n").to_pandas()
     assert second.equals(table)
+
+
+def test_lists_on_other_file_systems_are_the_same(
+    spark: SparkSession, taste: Config, elsewhere: Callable[[], None]
+) -> None:
+    result = recommend.run(spark, taste)
+    made = lists(taste)
+    elsewhere()
+    again = recommend.run(spark, taste)
+    assert (again.rows, again.users, lists(taste)) == (result.rows, result.users, made)
 
 
 def test_seen_items_may_be_recommended_and_short_lists_end_with_the_catalogue(
