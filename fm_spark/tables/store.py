@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -16,7 +16,7 @@ from fm_spark.tables.add_files import all_files, commit_files, files_of_partitio
 from fm_spark.tables.checks import check_rows, explained, refusals
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.contracts.written_by import WRITTEN_BY
-from fm_spark.tables.data_file import write_rows
+from fm_spark.tables.data_file import File, write_rows
 from fm_spark.tables.driver_rows import arrow_rows, check_frame, frame_types, spark_rows
 from fm_spark.tables.local import Where, rows_of, without
 from fm_spark.tables.locks import held
@@ -168,7 +168,7 @@ class TableStore(TableReader):
             with refusals():
                 files = write_files(made, contract, run_id, shape, place.local)
             self._check_lock()  # making the rows may have taken long
-            commit_files(place.path, files, replaced, asked.note())
+            self._commit_files(files, replaced, contract, asked.note())
         return self.version(contract)
 
     def remove_run(self, contract: Contract, run_id: str) -> None:
@@ -185,7 +185,7 @@ class TableStore(TableReader):
                 with settings(self.spark, {USER_METADATA: asked.note()}):
                     self.spark.sql(f"DELETE FROM {asked.place.identifier} WHERE {_of_run(run_id)}")
             elif replaced:
-                commit_files(asked.place.path, [], replaced, asked.note())
+                self._commit_files([], replaced, contract, asked.note())
 
     def sweep(self, contract: Contract) -> None:
         """Deletes the files that no version has needed for the contract's ``kept_hours``."""
@@ -229,7 +229,7 @@ class TableStore(TableReader):
             rows = pa.concat_tables([without(of_run, asked.only).cast(rows.schema), rows])
         files = write_rows(rows, contract, place.local, max(1, -(-size // FILE_BYTES)))
         self._check_lock()
-        commit_files(place.path, files, replaced, asked.note(), asked.partition() or {})
+        self._commit_files(files, replaced, contract, asked.note(), asked.partition() or {})
         return True
 
     def _write_rows(self, rows: DataFrame, size: int, asked: _Write) -> None:
@@ -259,7 +259,7 @@ class TableStore(TableReader):
         with refusals():
             files = write_files(unchanged(ordered), contract, run_id, rows.schema, place.local)
         self._check_lock()
-        commit_files(place.path, files, replaced, asked.note())
+        self._commit_files(files, replaced, contract, asked.note())
 
     def _unknown(self, rows: DataFrame, contract: Contract) -> DataFrame:
         """The rows whose key is not in the table; a known key with other values is an error."""
@@ -275,6 +275,17 @@ class TableStore(TableReader):
             )
         # the metadata of the columns (their comments) does not survive the join
         return shape_rows(both.where(F.col("_there").isNull()), contract)
+
+    def _commit_files(
+        self,
+        files: Sequence[File],
+        replaced: Mapping[str, int],
+        contract: Contract,
+        note: str,
+        partition: Mapping[str, object] = _EVERYTHING,
+    ) -> None:
+        """Every commit of files on a local root, as :meth:`_commit` is every one of Spark's."""
+        commit_files(self.path(contract), files, replaced, note, partition)
 
     def _commit(self, rows: DataFrame, place: Place, contract: Contract, note: str, where: str) -> None:
         try:
