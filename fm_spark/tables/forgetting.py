@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from html import escape
 
 from delta.tables import DeltaMergeBuilder
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from fm_spark.errors import TableError
 from fm_spark.tables.commits import FORGET
@@ -27,6 +29,7 @@ from fm_spark.tables.contracts import (
     VOCABULARY,
     Contract,
 )
+from fm_spark.tables.local import Where
 from fm_spark.tables.publications import publications, write_publication
 from fm_spark.tables.published import Publication, newest
 from fm_spark.tables.store import TableStore
@@ -118,6 +121,37 @@ class Place:
         """Name of the table."""
         return self.table.contract.name
 
+    @cached_property
+    def where(self) -> Where | None:
+        """What rows about the persons have in their columns; None where a text may quote a person."""
+        if self.name in WHOLE or self.name in QUOTED:
+            return None
+        if self.name in NAMED:
+            return {"field": NAMED[self.name], "value": list(self.users)}
+        return {USER_ID: [user for user, _ in self._ids()]}
+
+    def _ids(self) -> list[tuple[int | str, str]]:
+        """The persons as the column user_id has them, and as given."""
+        whole = isinstance(self.table.store.columns(self.table.contract)[USER_ID].dataType, T.LongType)
+        return [(int(user) if whole else user, user) for user in self.users if not whole or _is_whole(user)]
+
+    def count(self) -> int:
+        """Rows of the newest version about the persons."""
+        if self.where is not None:
+            return self.table.store.count(self.table.contract, None, self.where)
+        return self.rows().select(*self.table.contract.key).distinct().count()
+
+    def holds(self, version: int) -> bool:
+        """Whether a version has rows about the persons; false also where it is gone already."""
+        if self.name in WHOLE:
+            return False
+        try:
+            if self.where is None:
+                return not self.rows(version).isEmpty()
+            return self.table.store.count(self.table.contract, version, self.where) > 0
+        except TableError:
+            return False
+
     def rows(self, version: int | None = None) -> DataFrame:
         """The rows of a version (None = the newest) about the persons, with ``text``, the person as given."""
         rows = self.table.store.read(self.table.contract, version)
@@ -136,16 +170,19 @@ class Place:
         spark = self.table.store.spark
         if self.name in NAMED:
             return spark.createDataFrame([(user,) for user in self.users], "text string")
-        kind = self.table.store.read(self.table.contract).schema[USER_ID].dataType.simpleString()
-        whole = kind == "bigint"
-        rows = [(int(user) if whole else user, user) for user in self.users if not whole or _is_whole(user)]
-        return spark.createDataFrame(rows, f"{USER_ID} {kind}, text string")
+        kind = self.table.store.columns(self.table.contract)[USER_ID].dataType.simpleString()
+        return spark.createDataFrame(self._ids(), f"{USER_ID} {kind}, text string")
 
     def names(self, version: int | None = None) -> set[str]:
         """Which of the persons a version knows; a number that a quote happens to hold is no person."""
-        if self.name in WHOLE or self.name in QUOTED:
+        if self.where is None:
             return set()
-        return {str(row["text"]) for row in self.rows(version).select("text").distinct().collect()}
+        if self.name in NAMED:
+            found = self.table.store.rows(self.table.contract, version, ("value",), self.where)
+            return set(found["value"].to_pylist())
+        known = self.table.store.rows(self.table.contract, version, (USER_ID,), self.where)
+        there = set(known[USER_ID].to_pylist())
+        return {text for user, text in self._ids() if user in there}
 
     def take_out(self) -> None:
         """Removes the persons from the newest version, in one commit that does not say who they are."""
@@ -181,9 +218,9 @@ class Place:
 
 def _taken_out(place: Place, there: Sequence[Publication], dry_run: bool) -> Removed:
     store, contract = place.table.store, place.table.contract
-    rows = place.rows().select(*contract.key).distinct().count()
+    rows = place.count()
     before = store.version(contract)
-    holding = [version for version in _named(contract, there) if version != before and _holds(place, version)]
+    holding = [version for version in _named(contract, there) if version != before and place.holds(version)]
     if rows and before in _named(contract, there):
         holding.append(before)
     if rows and not dry_run:
@@ -195,13 +232,6 @@ def _named(contract: Contract, there: Sequence[Publication]) -> set[int]:
     """The versions of a table that publications name."""
     maps = [versions for one in there for versions in (one.tables, one.input_versions)]
     return {versions[contract.name] for versions in maps if contract.name in versions}
-
-
-def _holds(place: Place, version: int) -> bool:
-    try:
-        return place.name not in WHOLE and not place.rows(version).isEmpty()
-    except TableError:
-        return False  # gone already
 
 
 def _refuse_unknown(

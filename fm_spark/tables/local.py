@@ -89,11 +89,15 @@ def without(rows: pa.Table, where: Where) -> pa.Table:
 
 def matches(where: Where) -> pc.Expression | None:
     """The conditions as pyarrow's expression; None when there are none."""
-    tests = [
-        pc.field(name).isin(list(value)) if isinstance(value, list | tuple) else pc.field(name) == value
-        for name, value in where.items()
-    ]
+    tests = [_test(name, value) for name, value in where.items()]
     return reduce(and_, tests) if tests else None
+
+
+def _test(name: str, value: object) -> pc.Expression:
+    if not isinstance(value, list | tuple):
+        return pc.field(name) == value
+    # no value at all has no type that could be compared
+    return pc.field(name).isin(list(value)) if value else pc.scalar(False)
 
 
 def _newest(path: str) -> DeltaTable:

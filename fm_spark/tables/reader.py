@@ -96,6 +96,14 @@ class TableReader:
         """
         return commits_newest_first(self._there(contract).log)
 
+    def columns(self, contract: Contract) -> T.StructType:
+        """The columns of the newest version.
+
+        Raises:
+            TableError: the table is missing or not ours.
+        """
+        return self._there(contract).columns()
+
     def properties(self, contract: Contract) -> dict[str, str]:
         """The properties of the table.
 

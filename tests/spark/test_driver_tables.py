@@ -117,6 +117,7 @@ def test_a_list_of_values_asks_for_any_of_them(store: TableStore, elsewhere: Cal
     for _ in range(2):
         found = store.rows(C.TOP_N, columns=("user_id", "rank"), where={"user_id": [10, 12, 99], "rank": 1})
         assert sorted(found["user_id"].to_pylist()) == [10, 12]
+        assert store.count(C.TOP_N, None, {"user_id": []}) == 0
         elsewhere()
 
 
