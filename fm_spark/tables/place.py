@@ -131,12 +131,17 @@ class Place:
         return self._spark.read.format("delta").load(self.uri).schema
 
     def check_version(self, version: int | None) -> None:
-        """Refuses a version that maintenance has removed.
+        """Refuses a version that is not there yet, or that maintenance has removed.
 
         Raises:
-            TableError: it has.
+            TableError: it is not there.
         """
-        if version is not None and version < self.newest():
+        newest = self.newest()
+        if version is not None and version > newest:
+            raise TableError(
+                f"cannot read table {self._contract.name} at version {version} at {self.path}: the newest is {newest}"
+            )
+        if version is not None and version < newest:
             check_readable(self.properties(), self._contract.name, version)
 
     def prepare(self, types: T.StructType, run_id: str) -> None:
