@@ -90,7 +90,7 @@ class SparkHistories:
         by_user = self.events.coalesce(1) if n == 1 else self.events.repartitionByRange(n, "user_id")
         columns = [F.col(name) for name in ("user_id", "item_feature", "label", *split)]
         ordered = by_user.sortWithinPartitions("user_id", "position")
-        return Parts(ordered.select(*columns, *context_columns(context)), _as_they_are)
+        return Parts(ordered.select(*columns, *context_columns(context)), iter)
 
 
 class FileHistories:
@@ -130,12 +130,7 @@ def file_histories(store: TableStore, version: int) -> FileHistories | None:
     groups = row_groups(table.files()) if table.is_plain else None
     if groups is None:
         return None
-    whole = pa.types.is_integer(table.schema.field("user_id").type)
-    return FileHistories(store.spark, T.LongType() if whole else T.StringType(), table, groups)
-
-
-def _as_they_are(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-    return batches
+    return FileHistories(store.spark, store.columns(EVENTS)["user_id"].dataType, table, groups)
 
 
 def _from_files(

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fm_spark.errors import TableError
+from fm_spark.tables.in_order import ascending
 
 USER, POSITION = "user_id", "position"
 _BATCH = 65_536
@@ -116,32 +117,25 @@ def rows_of_range(groups: Sequence[RowGroup], users: UserRange, columns: Sequenc
     Raises:
         TableError: the rows of a file are not in order.
     """
-    last: tuple[Any, int] | None = None
-    names = list(dict.fromkeys([USER, POSITION, *columns]))
-    for group in groups:
-        if not users.overlaps(group):
-            continue
-        file = pq.ParquetFile(group.file, memory_map=True)
-        for batch in file.iter_batches(_BATCH, [group.number], names, use_threads=False):
-            rows = users.rows_of(batch) if batch.num_rows else batch
-            if rows.num_rows:
-                last = _ascending(rows, last, group.file)
-                yield rows
+    file = ""
 
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal file
+        for group in groups:
+            if users.overlaps(group):
+                file = group.file
+                parts = pq.ParquetFile(file, memory_map=True).iter_batches(
+                    _BATCH, [group.number], [USER, POSITION, *columns], use_threads=False
+                )
+                yield from (users.rows_of(part) for part in parts if part.num_rows)
 
-def _ascending(rows: pa.RecordBatch, last: tuple[Any, int] | None, file: str) -> tuple[Any, int]:
-    """The last user and position of the rows."""
-    user, position = rows.column(USER), rows.column(POSITION).to_numpy()
-    before, after = user.slice(0, len(user) - 1), user.slice(1)
-    grows = pc.greater(after, before).to_numpy(zero_copy_only=False)
-    stays = pc.equal(after, before).to_numpy(zero_copy_only=False) & (position[1:] > position[:-1])
-    begins = last is None or (user[0].as_py(), int(position[0])) > last
-    if not (begins and (grows | stays).all()):
+    try:
+        yield from (rows for rows in ascending(batches(), (USER, POSITION), "events") if rows.num_rows)
+    except TableError as error:
         raise TableError(
             f"the events in {file} are not in the order of (user_id, position), in which the job events writes them; "
             "run ./spark-submit.sh events again"
-        )
-    return user[-1].as_py(), int(position[-1])
+        ) from error
 
 
 def rows_of_ranges(

@@ -136,12 +136,14 @@ class Place:
         Raises:
             TableError: it is not there.
         """
+        if version is None:
+            return
         newest = self.newest()
-        if version is not None and version > newest:
+        if version > newest:
             raise TableError(
                 f"cannot read table {self._contract.name} at version {version} at {self.path}: the newest is {newest}"
             )
-        if version is not None and version < newest:
+        if version < newest:
             check_readable(self.properties(), self._contract.name, version)
 
     def prepare(self, types: T.StructType, run_id: str) -> None:

@@ -17,6 +17,7 @@ from fm_spark import __version__
 from fm_spark.errors import TableError
 from fm_spark.tables.contracts import Contract
 from fm_spark.tables.files import File, Folder
+from fm_spark.tables.place import USER_METADATA
 from fm_spark.tables.settings import settings
 from fm_spark.tables.store import TableStore
 
@@ -62,7 +63,7 @@ class Upkeep:
     def committing(self, more: Mapping[str, str] | None = None) -> Iterator[None]:
         """Commits of the block name the job and no run; ``more`` settings of the session hold for the block."""
         note = json.dumps({"run_id": "", "job": self._job, "table": self.contract.name, "fm_spark": __version__})
-        wanted = {"spark.databricks.delta.commitInfo.userMetadata": note, **(more or {})}
+        wanted = {USER_METADATA: note, **(more or {})}
         with settings(self.store.spark, wanted):
             yield
 

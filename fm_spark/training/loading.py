@@ -76,7 +76,7 @@ def load_machine(
         rows = _with_later(rows, catalogue, learnt, described.k)
     if described.loss == "softmax":
         return _ranker(described, rows, catalogue)
-    whole_ids = store.read(EVENTS).schema["user_id"].dataType.simpleString() == "bigint" if USER in rows else True
+    whole_ids = store.columns(EVENTS)["user_id"].dataType.simpleString() == "bigint" if USER in rows else True
     return _event_machine(described, rows, catalogue, whole_ids)
 
 
