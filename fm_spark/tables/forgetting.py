@@ -139,7 +139,7 @@ class Place:
         """Rows of the newest version about the persons."""
         if self.where is not None:
             return self.table.store.count(self.table.contract, None, self.where)
-        return self.rows().select(*self.table.contract.key).distinct().count()
+        return self.quoting().count()
 
     def holds(self, version: int) -> bool:
         """Whether a version has rows about the persons; false also where it is gone already."""
@@ -147,23 +147,15 @@ class Place:
             return False
         try:
             if self.where is None:
-                return not self.rows(version).isEmpty()
+                return not self.quoting(version).isEmpty()
             return self.table.store.count(self.table.contract, version, self.where) > 0
         except TableError:
             return False
 
-    def rows(self, version: int | None = None) -> DataFrame:
-        """The rows of a version (None = the newest) about the persons, with ``text``, the person as given."""
+    def quoting(self, version: int | None = None) -> DataFrame:
+        """The rows of a version (None = the newest) that quote one of the persons; of a table that goes whole, all."""
         rows = self.table.store.read(self.table.contract, version)
-        if self.name in WHOLE:
-            return rows.withColumn("text", F.lit(""))
-        if self.name in QUOTED:
-            matches = [F.when(F.exists(QUOTED[self.name], _names([user])), F.lit(user)) for user in self.users]
-            return rows.withColumn("text", F.explode(F.array(*matches))).where(F.col("text").isNotNull())
-        if self.name in NAMED:
-            of_field = rows.where(F.col("field") == F.lit(NAMED[self.name]))
-            return of_field.join(F.broadcast(self.persons()), on=F.col("value") == F.col("text"), how="inner")
-        return rows.join(F.broadcast(self.persons()), on=USER_ID, how="inner")
+        return rows if self.name in WHOLE else rows.where(F.exists(QUOTED[self.name], _names(self.users)))
 
     def persons(self) -> DataFrame:
         """The persons: ``text``, and ``user_id`` of the table's own type where it has that column."""
@@ -212,8 +204,9 @@ class Place:
     def _without_quotes(self) -> DataFrame:
         """Key and texts of the rows that quote one of the persons, without these texts."""
         column, named = QUOTED[self.name], _names(self.users)
-        rows = self.table.store.read(self.table.contract).where(F.exists(column, named))
-        return rows.select(*self.table.contract.key, F.filter(column, lambda text: ~named(text)).alias(column))
+        return self.quoting().select(
+            *self.table.contract.key, F.filter(column, lambda text: ~named(text)).alias(column)
+        )
 
 
 def _taken_out(place: Place, there: Sequence[Publication], dry_run: bool) -> Removed:
