@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
-from collections.abc import Callable
 from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.clock import seconds_of
 from fm_spark.config import load_config
 from fm_spark.session import open_session
 from fm_spark.submit import local_submit_args, session_environment
@@ -62,23 +61,17 @@ def _pass(store: TableStore) -> dict[str, float]:
     lacking = {c.name: _any(c.type) for c in ITEM_CLUSTERS.columns if c.name not in own}
     rows = pd.DataFrame(own).assign(**lacking)
     return {
-        "look for a missing table": _seconds(lambda: store.exists(EVALUATION)),
-        "write a new table": _seconds(lambda: store.write(rows, ITEM_CLUSTERS, "r1")),
-        "write another run": _seconds(lambda: store.write(rows.assign(run_id="r2"), ITEM_CLUSTERS, "r2")),
-        "write that run again": _seconds(lambda: store.write(rows.assign(run_id="r2"), ITEM_CLUSTERS, "r2")),
-        "read a run": _seconds(lambda: store.rows(ITEM_CLUSTERS, where={"run_id": "r2"})),
-        "find one row of a run": _seconds(lambda: store.one(ITEM_CLUSTERS, "run_id", where={"run_id": "r1"})),
+        "look for a missing table": seconds_of(lambda: store.exists(EVALUATION)),
+        "write a new table": seconds_of(lambda: store.write(rows, ITEM_CLUSTERS, "r1")),
+        "write another run": seconds_of(lambda: store.write(rows.assign(run_id="r2"), ITEM_CLUSTERS, "r2")),
+        "write that run again": seconds_of(lambda: store.write(rows.assign(run_id="r2"), ITEM_CLUSTERS, "r2")),
+        "read a run": seconds_of(lambda: store.rows(ITEM_CLUSTERS, where={"run_id": "r2"})),
+        "find one row of a run": seconds_of(lambda: store.one(ITEM_CLUSTERS, "run_id", where={"run_id": "r1"})),
     }
 
 
 def _any(type_: str) -> object:
     return {"string": "", "int": 1, "bigint": 1, "double": 0.5, "boolean": False}[type_]
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    action()
-    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

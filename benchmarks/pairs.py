@@ -7,12 +7,12 @@ A made-up machine of 62,423 items, 10,000 users of 150 events each, 100 pairs a 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.clock import seconds_of
 from fm_spark.core.knn_classes import class_votes, unit_rows
 from fm_spark.core.machine import Machine
 from fm_spark.core.sequences import Sequences
@@ -66,7 +66,7 @@ def main() -> None:
     pairs = N_USERS * N_PAIRS
     print(f"{pairs:,} pairs of {N_USERS:,} users with {N_EVENTS} events each, k = {K}")
     for name, task in tasks.items():
-        seconds = min(_timed(task) for _ in range(3))
+        seconds = min(seconds_of(task) for _ in range(3))
         print(f"{name:<24} {seconds:6.2f} s {pairs / seconds:12,.0f} pairs/s")
 
 
@@ -76,12 +76,6 @@ def _sequences(item: np.ndarray, each: int) -> Sequences:
     ptr = np.arange(0, n + 1, each, dtype=np.int64)
     zeros = np.zeros(n, np.uint8)
     return Sequences(np.arange(N_USERS), ptr, item.astype(np.int32), zeros, np.ones(n, np.float32), zeros, value)
-
-
-def _timed(task: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    task()
-    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

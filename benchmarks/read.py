@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import fm_spark.read
+from benchmarks.clock import seconds_of
 from benchmarks.table_write import UNASKED, as_they_are
 from fm_spark.config import load_config
 from fm_spark.session import open_session
@@ -166,15 +166,9 @@ def _print_changes(root: str) -> None:
         nonlocal found
         found = sum(batch.num_rows for batch in run.change_batches(since="r1"))
 
-    seconds = _seconds(count)
+    seconds = seconds_of(count)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{found:,} changes between the two runs in {seconds:.1f} s; peak memory of the process {peak:,.0f} MiB")
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    action()
-    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ import os
 import shlex
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import pyarrow as pa
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from benchmarks.clock import seconds_of
 from fm_spark.config import load_config
 from fm_spark.session import open_session
 from fm_spark.submit import local_submit_args, session_environment
@@ -52,18 +52,18 @@ def main() -> None:
         rows = _rows(spark, a.users, a.n, a.items, a.files)
         print(f"{a.users * a.n:,} rows, {a.users:,} users, local[2]")
         print(f"{'way':<28}{'seconds':>9}{'files':>7}{'MB a file':>16}{'row groups':>12}")
-        made = _seconds(lambda: rows.write.format("noop").mode("overwrite").save())
+        made = seconds_of(lambda: rows.write.format("noop").mode("overwrite").save())
         print(f"{'making the rows alone':<28}{made:>9.1f}")
         plain = f"{root}/plain"
-        seconds = _seconds(lambda: rows.write.format("delta").save(plain))
+        seconds = seconds_of(lambda: rows.write.format("delta").save(plain))
         _report("plain Delta, no checks", seconds, plain)
         scattered = rows.repartition(8, "item_id")
         store = TableStore(spark, f"{root}/made")
         made_rows = Made(rows, as_they_are, rows.schema)
-        _report("store, by the tasks", _seconds(lambda: store.write_made(made_rows, TOP_N, _RUN)), store.path(TOP_N))
+        _report("store, by the tasks", seconds_of(lambda: store.write_made(made_rows, TOP_N, _RUN)), store.path(TOP_N))
         for name, given, in_order in (("in order", rows, True), ("any order", scattered, False)):
             store = TableStore(spark, f"{root}/{in_order}")
-            seconds = _seconds(partial(store.write, given, TOP_N, _RUN, in_order=in_order))
+            seconds = seconds_of(partial(store.write, given, TOP_N, _RUN, in_order=in_order))
             _report(f"store, {name}", seconds, store.path(TOP_N))
     finally:
         spark.stop()
@@ -104,12 +104,6 @@ def _report(name: str, seconds: float, path: str) -> None:
     sizes = sorted(size / 1e6 for size in table.get_add_actions(flatten=True)["size_bytes"].to_pylist())
     groups = sum(pq.ParquetFile(file).num_row_groups for file in table.file_uris())
     print(f"{name:<28}{seconds:>9.1f}{len(sizes):>7}{sizes[0]:>9.0f} -{sizes[-1]:>5.0f}{groups:>12}", flush=True)
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    action()
-    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ Id = int | str
 """An identifier of a user or an item, as in the input."""
 
 _SHOWN_RUNS = 10
-_WHOLE: Any = Integral  # int, and what numpy has
 _CONTRACTS = {contract.name: contract for contract in C.ALL}
 
 
@@ -295,10 +294,17 @@ def _typed(value: Id, column: str, handle: Handle, table: str) -> Id:
     type_ = handle.schema.field(column).type if column in handle.schema.names else None
     if type_ is None:
         raise TableError(f"table {table} has no column {column}; it has {', '.join(handle.schema.names)}")
-    if pa.types.is_integer(type_) and isinstance(value, _WHOLE) and not isinstance(value, bool):
+    if pa.types.is_integer(type_) and _is_whole(value):
         limit = 2 ** (type_.bit_width - 1)
         if -limit <= int(value) < limit:
             return int(value)
     if pa.types.is_string(type_) and isinstance(value, str):
         return value
     raise TableError(f"{column} of table {table} is {type_}; {value!r} ({type(value).__name__}) is not")
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a whole number: 1.0 is, as numpy's and pandas' may come."""
+    if isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, Integral) and not isinstance(value, bool)

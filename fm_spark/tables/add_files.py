@@ -12,8 +12,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from fm_spark.errors import TableError
 from fm_spark.tables.data_file import File
-
-_WHOLE: Mapping[str, object] = {}
+from fm_spark.tables.local import EVERYTHING
 
 
 def files_of_run(path: str, run_id: str) -> dict[str, int] | None:
@@ -63,7 +62,11 @@ def written_meanwhile(path: str) -> TableError:
 
 
 def commit_files(
-    path: str, added: Sequence[File], removed: Mapping[str, int], note: str, partition: Mapping[str, object] = _WHOLE
+    path: str,
+    added: Sequence[File],
+    removed: Mapping[str, int],
+    note: str,
+    partition: Mapping[str, object] = EVERYTHING,
 ) -> None:
     """Makes the next version of the table.
 

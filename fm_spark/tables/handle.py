@@ -157,9 +157,17 @@ class Handle:
 
 def any_of(where: Values, schema: pa.Schema) -> pc.Expression | None:
     """The condition that rows have one of the values in each column, as an expression; None without any."""
-    typed = {name: pa.array(values, schema.field(name).type) for name, values in where.items()}
-    tests = [pc.is_in(pc.field(name), value_set=values) for name, values in typed.items()]
+    tests = [_one_of(name, values, schema) for name, values in where.items()]
     return reduce(and_, tests) if tests else None
+
+
+def _one_of(name: str, values: Sequence[object], schema: pa.Schema) -> pc.Expression:
+    if name not in schema.names:  # it came later: no row has a value in it
+        return pc.scalar(None in values)
+    if len(values) == 1 and values[0] is not None:
+        # what files and row groups say of a column answers this best
+        return pc.field(name) == values[0]
+    return pc.is_in(pc.field(name), value_set=pa.array(values, schema.field(name).type))
 
 
 def short(error: Exception) -> str:

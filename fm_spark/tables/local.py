@@ -7,9 +7,7 @@ takes a hundred times as long as reading its files (``python -m benchmarks.drive
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
-from operator import and_
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,11 +16,11 @@ from deltalake.exceptions import DeltaError
 from pyspark.sql import types as T
 
 from fm_spark.errors import TableError
-from fm_spark.tables.contracts import Contract
-from fm_spark.tables.handle import Handle, short
+from fm_spark.tables.handle import Handle, any_of, short
 
 Where = Mapping[str, object]
 """What rows must have: column -> its value, or a list of values of which it must have one."""
+EVERYTHING: Where = {}
 
 
 def properties_of(path: str) -> dict[str, str]:
@@ -44,60 +42,28 @@ def schema_of(path: str) -> T.StructType:
     return T.StructType.fromJson(json.loads(_newest(path).schema().to_json()))
 
 
-def rows_of(path: str, contract: Contract, version: int | None, columns: Sequence[str], where: Where) -> pa.Table:
+def rows_of(table: Handle, columns: Sequence[str], where: Where) -> pa.Table:
     """The rows that fulfil the conditions; columns that came later than the version are null in it.
 
     Raises:
-        TableError: there is no such version, or a file of it cannot be read.
+        TableError: a file of the version cannot be read.
     """
-    handle = Handle(path, version)
-    wanted = list(columns) or contract.column_names
-    there = set(handle.schema.names)
-    found = handle.read([name for name in wanted if name in there], matches(where))
-    lists = [found[name] if name in there else pa.nulls(found.num_rows) for name in wanted]
-    return pa.table(lists, names=wanted)
-
-
-def batches_of(path: str, version: int, columns: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
-    """As :func:`rows_of`, a batch at a time, of columns that the version has."""
-    yield from Handle(path, version).batches(columns, matches(where))
-
-
-def count_of(path: str, version: int | None, where: Where) -> int:
-    """How many rows fulfil the conditions.
-
-    Raises:
-        TableError: there is no such version, or a file of it cannot be read.
-    """
-    return Handle(path, version).count(matches(where))
-
-
-def some_row(path: str, version: int | None, column: str, where: Where) -> pa.Table:
-    """One row of those that fulfil the conditions, or none: of a large table only its first batch is read.
-
-    Raises:
-        TableError: there is no such version, or a file of it cannot be read.
-    """
-    return Handle(path, version).head(1, [column], matches(where))
+    there = set(table.schema.names)
+    found = table.read([name for name in columns if name in there], condition(where, table.schema))
+    lists = [found[name] if name in there else pa.nulls(found.num_rows) for name in columns]
+    return pa.table(lists, names=list(columns))
 
 
 def without(rows: pa.Table, where: Where) -> pa.Table:
     """The rows that do not fulfil all conditions; columns of conditions have no nulls."""
-    found = matches(where)
+    found = condition(where, rows.schema)
     return rows.slice(0, 0) if found is None else rows.filter(~found)
 
 
-def matches(where: Where) -> pc.Expression | None:
+def condition(where: Where, schema: pa.Schema) -> pc.Expression | None:
     """The conditions as pyarrow's expression; None when there are none."""
-    tests = [_test(name, value) for name, value in where.items()]
-    return reduce(and_, tests) if tests else None
-
-
-def _test(name: str, value: object) -> pc.Expression:
-    if not isinstance(value, list | tuple):
-        return pc.field(name) == value
-    # no value at all has no type that could be compared
-    return pc.field(name).isin(list(value)) if value else pc.scalar(False)
+    listed = {name: value if isinstance(value, list | tuple) else [value] for name, value in where.items()}
+    return any_of(listed, schema)
 
 
 def _newest(path: str) -> DeltaTable:

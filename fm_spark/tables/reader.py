@@ -21,11 +21,9 @@ from fm_spark.tables.driver_rows import arrow_rows
 from fm_spark.tables.evolution import refuse_undeclared, with_later_columns
 from fm_spark.tables.files import Folder
 from fm_spark.tables.handle import Handle
-from fm_spark.tables.local import Where, batches_of, count_of, rows_of, some_row
+from fm_spark.tables.local import EVERYTHING, Where, condition, rows_of
 from fm_spark.tables.made import Make
 from fm_spark.tables.place import Place
-
-_EVERYTHING: Where = {}
 
 
 class TableReader:
@@ -156,7 +154,7 @@ class TableReader:
         return whole.select(*[f"`{name}`" for name in columns]) if columns else whole
 
     def rows(
-        self, contract: Contract, version: int | None = None, columns: Sequence[str] = (), where: Where = _EVERYTHING
+        self, contract: Contract, version: int | None = None, columns: Sequence[str] = (), where: Where = EVERYTHING
     ) -> pa.Table:
         """The table, or rows of it, on the driver, in no order; for what the driver may hold.
 
@@ -172,8 +170,8 @@ class TableReader:
         if self.local_root is None:
             found = self._filtered(contract, version, columns, where)
             return arrow_rows(found.toPandas(), found.schema)
-        with self._at(contract, version) as path:
-            return rows_of(path, contract, version, columns, where)
+        with self._at(contract, version) as table:
+            return rows_of(table, columns or contract.column_names, where)
 
     def tallied(
         self, contract: Contract, tally: Make, schema: T.StructType, version: int, columns: Sequence[str], where: Where
@@ -193,8 +191,9 @@ class TableReader:
             rows = self._filtered(contract, version, columns, where)
             found = rows.mapInArrow(tally, schema)
             return arrow_rows(found.toPandas(), found.schema)
-        with self._at(contract, version) as path:
-            return pa.Table.from_batches(tally(batches_of(path, version, columns, where)), arrow_schema(schema))
+        with self._at(contract, version) as table:
+            batches = table.batches(columns, condition(where, table.schema))
+            return pa.Table.from_batches(tally(batches), arrow_schema(schema))
 
     def each(self, contract: Contract, columns: Sequence[str], where: Where) -> Iterator[Mapping[str, Any]]:
         """Row by row what :meth:`rows` gives of the newest version, for rows that are large and few.
@@ -211,7 +210,7 @@ class TableReader:
         else:
             yield from self.rows(contract, None, columns, where).to_pylist()
 
-    def count(self, contract: Contract, version: int | None = None, where: Where = _EVERYTHING) -> int:
+    def count(self, contract: Contract, version: int | None = None, where: Where = EVERYTHING) -> int:
         """How many rows fulfil the conditions.
 
         Args:
@@ -222,10 +221,10 @@ class TableReader:
         """
         if self.local_root is None:
             return self._filtered(contract, version, (), where).count()
-        with self._at(contract, version) as path:
-            return count_of(path, version, where)
+        with self._at(contract, version) as table:
+            return table.count(condition(where, table.schema))
 
-    def one(self, contract: Contract, column: str, version: int | None = None, where: Where = _EVERYTHING) -> Any:
+    def one(self, contract: Contract, column: str, version: int | None = None, where: Where = EVERYTHING) -> Any:
         """The value of a column in some row, of a large table the first one that comes; None without any row.
 
         Args:
@@ -237,8 +236,8 @@ class TableReader:
         if self.local_root is None:
             row = self._filtered(contract, version, [column], where).first()
             return None if row is None else row[0]
-        with self._at(contract, version) as path:
-            found = some_row(path, version, column, where)
+        with self._at(contract, version) as table:
+            found = table.head(1, [column], condition(where, table.schema))
         return found[column][0].as_py() if found.num_rows else None
 
     def _place(self, contract: Contract) -> Place:
@@ -251,13 +250,17 @@ class TableReader:
         return place
 
     @contextmanager
-    def _at(self, contract: Contract, version: int | None) -> Iterator[str]:
-        """The path of a table on a local root, and what is said of a version that cannot be read."""
+    def _at(self, contract: Contract, version: int | None) -> Iterator[Handle]:
+        """A table on a local root at a version, and what is said when it cannot be read."""
         place = self._there(contract)
         place.check_version(version)
-        refuse_undeclared(contract, place.columns().names, 1, place.path)
         try:
-            yield place.path
+            table = Handle(place.path, version)
+        except TableError as error:
+            raise TableError(f"cannot read {_named(contract, version, place)}: {error}") from error
+        refuse_undeclared(contract, table.schema.names, 1, place.path)
+        try:
+            yield table
         except TableError as error:
             raise TableError(f"cannot read {_named(contract, version, place)}: {error}") from error
 

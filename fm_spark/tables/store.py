@@ -18,7 +18,7 @@ from fm_spark.tables.contracts import Contract
 from fm_spark.tables.contracts.written_by import WRITTEN_BY
 from fm_spark.tables.data_file import File, write_rows
 from fm_spark.tables.driver_rows import arrow_rows, check_frame, frame_types, spark_rows
-from fm_spark.tables.local import Where, rows_of, without
+from fm_spark.tables.local import EVERYTHING, Where, without
 from fm_spark.tables.locks import held
 from fm_spark.tables.made import Made, unchanged, write_files
 from fm_spark.tables.notes import note_of
@@ -28,7 +28,6 @@ from fm_spark.tables.settings import settings
 from fm_spark.tables.shape import FILE_BYTES, kept_rows, laid_out, shape_of, shape_rows
 from fm_spark.tables.storage import storage_problems
 
-_EVERYTHING: Where = {}
 _LARGEST_FRAME = 8 * FILE_BYTES
 """Rough bytes of rows of the driver that become files there; an array of Arrow's ends at 2 GiB."""
 
@@ -105,7 +104,7 @@ class TableStore(TableReader):
         rows: DataFrame | pd.DataFrame,
         contract: Contract,
         run_id: str,
-        only: Where = _EVERYTHING,
+        only: Where = EVERYTHING,
         *,
         new_keys: bool = False,
         in_order: bool = False,
@@ -137,7 +136,7 @@ class TableStore(TableReader):
         with storage_problems(asked.place.path):
             if isinstance(rows, pd.DataFrame):
                 size = check_frame(rows, contract, run_id).bytes
-                if not self._write_file(rows, size, asked):
+                if not self._write_frame(rows, size, asked):
                     self._write_rows(shape_rows(spark_rows(self.spark, rows, contract), contract), size, asked)
             elif in_order:
                 self._write_rows(shape_rows(rows, contract), 0, asked)
@@ -209,7 +208,7 @@ class TableStore(TableReader):
         if lock is not None:
             lock.check()
 
-    def _write_file(self, frame: pd.DataFrame, size: int, asked: _Write) -> bool:
+    def _write_frame(self, frame: pd.DataFrame, size: int, asked: _Write) -> bool:
         """Writes checked rows of the driver to files, where that can be done; whether it was.
 
         Args:
@@ -225,7 +224,7 @@ class TableStore(TableReader):
         rows = arrow_rows(frame, types)
         place.prepare(types, asked.run_id)
         if asked.only and replaced and not contract.partitions:
-            of_run = rows_of(place.path, contract, None, (), {"run_id": asked.run_id})
+            of_run = self.rows(contract, where={"run_id": asked.run_id})
             rows = pa.concat_tables([without(of_run, asked.only).cast(rows.schema), rows])
         files = write_rows(rows, contract, place.local, max(1, -(-size // FILE_BYTES)))
         self._check_lock()
@@ -282,7 +281,7 @@ class TableStore(TableReader):
         replaced: Mapping[str, int],
         contract: Contract,
         note: str,
-        partition: Mapping[str, object] = _EVERYTHING,
+        partition: Mapping[str, object] = EVERYTHING,
     ) -> None:
         """Every commit of files on a local root, as :meth:`_commit` is every one of Spark's."""
         commit_files(self.path(contract), files, replaced, note, partition)

@@ -152,6 +152,7 @@ def test_columns_of_later_contracts_are_null_in_older_versions(spark: SparkSessi
     store.write(frame(spark, first, rows), first, "r1")
     later = replace(first, columns=(*first.columns, C.Column("hint", "string", "new", nullable=True, since=2)))
     assert set(store.rows(later)["hint"].to_pylist()) == {None}
+    assert store.count(later, where={"hint": "any"}) == 0
 
 
 def test_a_publication_and_its_report_are_those_of_other_file_systems(
