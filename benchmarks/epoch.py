@@ -21,7 +21,8 @@ from typing import ClassVar
 import numpy as np
 from pyspark import RDD, SparkContext, StorageLevel
 
-from fm_spark.config import Config, TrainConfig, load_config
+from fm_spark.config import Config, load_config
+from fm_spark.config_sections import TrainConfig
 from fm_spark.core.fm_events import Fields
 from fm_spark.core.gradient import Settings
 from fm_spark.core.planner import MIB, Plan

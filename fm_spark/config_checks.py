@@ -11,7 +11,8 @@ from fm_spark.locations import check_location, check_output
 from fm_spark.named_lists import named_lists
 
 if TYPE_CHECKING:
-    from fm_spark.config import AudienceConfig, Config, TrainConfig
+    from fm_spark.config import Config
+    from fm_spark.config_sections import AudienceConfig, TrainConfig
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # keys of [train] that only one kind of machine reads, and the losses that do

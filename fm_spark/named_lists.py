@@ -12,7 +12,7 @@ from fm_spark.errors import ConfigError
 from fm_spark.filter_grammar import Filter, conditions, parse_filter
 
 if TYPE_CHECKING:
-    from fm_spark.config import RecommendConfig
+    from fm_spark.config_sections import RecommendConfig
 
 DEFAULT = "default"
 HISTORY_TESTS = ("seen", "liked")

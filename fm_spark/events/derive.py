@@ -11,7 +11,7 @@ from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from fm_spark.config import EventsConfig
+from fm_spark.config_sections import EventsConfig
 from fm_spark.errors import InputError
 from fm_spark.events.cleaning import histories
 from fm_spark.events.items import catalogue_rows

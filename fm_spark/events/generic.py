@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from fm_spark.config import InputConfig
+from fm_spark.config_sections import InputConfig
 from fm_spark.errors import InputError
 from fm_spark.events.attributes import Attribute, raw_columns
 from fm_spark.events.layouts import KNOWN, GenericLayout, find_entries, generic_layout

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from pyspark.sql import SparkSession
 
-from fm_spark.config import InputConfig
+from fm_spark.config_sections import InputConfig
 from fm_spark.errors import InputError
 from fm_spark.events.files import Entry, children, find
 

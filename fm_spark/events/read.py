@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from fm_spark.config import InputConfig
+from fm_spark.config_sections import InputConfig
 from fm_spark.events import generic, movielens
 from fm_spark.events.attributes import Attribute, parse_attributes, typed_attributes, with_attributes
 from fm_spark.events.layouts import GenericLayout, MovieLensLayout, find_layout

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from fm_spark.config import EventsConfig
+from fm_spark.config_sections import EventsConfig
 from fm_spark.events.cleaning import user_order, whole_history
 
 # widths of the intervals in which the cut of the time axis is searched: a year, a day, an hour, a second, 1 us

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from fm_spark.config import InputConfig
+from fm_spark.config_sections import InputConfig
 from fm_spark.core.context import ContextFields
 from fm_spark.core.fm_events import Features, no_features
 from fm_spark.events.attributes import Attribute, parse_attributes

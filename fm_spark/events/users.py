@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from fm_spark.config import InputConfig
+from fm_spark.config_sections import InputConfig
 from fm_spark.errors import InputError
 from fm_spark.events.attributes import Attribute, raw_columns, typed_attributes, with_attributes
 from fm_spark.events.files import Entry

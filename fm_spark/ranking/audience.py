@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from fm_spark.config import AudienceConfig
+from fm_spark.config_sections import AudienceConfig
 from fm_spark.core.audience import BestUsers, Targets, query_offsets, target_scores, targets
 from fm_spark.core.context import ContextFields
 from fm_spark.core.fm_machine import FmMachine

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fm_spark.config import ClusterConfig
+from fm_spark.config_sections import ClusterConfig
 from fm_spark.core.rare_items import blended
 from fm_spark.errors import ConfigError
 from fm_spark.events.catalogue import Catalogue

@@ -10,7 +10,7 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from fm_spark.config import PopularConfig
+from fm_spark.config_sections import PopularConfig
 from fm_spark.core.popularity import best, growth, weighted_rating
 from fm_spark.core.time_fields import DAY
 from fm_spark.events.catalogue import Catalogue

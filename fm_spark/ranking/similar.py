@@ -15,7 +15,7 @@ from pyspark import Broadcast
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
-from fm_spark.config import SimilarConfig
+from fm_spark.config_sections import SimilarConfig
 from fm_spark.core.neighbours import NameSets, Neighbourhood, common_names, name_sets, nearest_items, neighbourhood
 from fm_spark.core.rare_items import blended
 from fm_spark.errors import ConfigError

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from fm_spark.config import ClusterConfig
+from fm_spark.config_sections import ClusterConfig
 from fm_spark.core.context import ContextFields
 from fm_spark.core.queries import Ranker, user_queries
 from fm_spark.events.histories import SparkHistories

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from fm_spark.config import ReportConfig
+from fm_spark.config_sections import ReportConfig
 from fm_spark.report.collect import collect_run
 from fm_spark.report.html import html_report
 from fm_spark.report.plots import draw_plots

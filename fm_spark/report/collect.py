@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from pyspark.sql import Row
 
-from fm_spark.config import ReportConfig
+from fm_spark.config_sections import ReportConfig
 from fm_spark.parallel import side_by_side
 from fm_spark.report.facts import Curve, DataFacts, ItemFacts, MetricFacts, QualityCheck, RunFacts, TrainingFacts
 from fm_spark.report.lists import cluster_facts, cluster_line, history_lengths, item_facts, user_lists

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pyspark.sql import functions as F
 
-from fm_spark.config import PublishConfig
+from fm_spark.config_sections import PublishConfig
 from fm_spark.tables.contracts import (
     CLUSTER_PROFILES,
     EVALUATION,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import SparkSession
 
-from fm_spark.config import RunConfig
+from fm_spark.config_sections import RunConfig
 from fm_spark.errors import LockError
 from fm_spark.tables.contracts import LOCKS
 from fm_spark.tables.files import Folder

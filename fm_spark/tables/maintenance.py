@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from pyspark.sql import functions as F
 
-from fm_spark.config import MaintainConfig
+from fm_spark.config_sections import MaintainConfig
 from fm_spark.tables.commits import file_name
 from fm_spark.tables.contracts import ALL, CHECKPOINTS, FM_MODEL, FM_PARAMETERS, PUBLICATIONS, Contract
 from fm_spark.tables.publications import publications

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from fm_spark.config import PublishConfig
+from fm_spark.config_sections import PublishConfig
 from fm_spark.errors import GateError, TableError
 from fm_spark.tables.contracts import (
     ALL,

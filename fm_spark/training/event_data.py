@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy import sparse
 
-from fm_spark.config import TrainConfig
+from fm_spark.config_sections import TrainConfig
 from fm_spark.core.fm_events import Fields
 from fm_spark.core.fm_machine import Ids
 from fm_spark.training.blocks import PUBLISH, STAGES, Block, Slices

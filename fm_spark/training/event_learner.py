@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pyspark import RDD, SparkContext
 
-from fm_spark.config import TrainConfig
+from fm_spark.config_sections import TrainConfig
 from fm_spark.core.combine import MoveSum
 from fm_spark.core.constant_steps import EventSettings, ItemTable
 from fm_spark.core.event_gradient import FmState, init_state

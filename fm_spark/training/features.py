@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from fm_spark.config import TrainConfig
+from fm_spark.config_sections import TrainConfig
 from fm_spark.core.context import ContextFields
 from fm_spark.errors import InputError
 from fm_spark.events.attributes import RESERVED

@@ -9,7 +9,7 @@ from functools import partial
 
 from pyspark import SparkContext
 
-from fm_spark.config import TrainConfig
+from fm_spark.config_sections import TrainConfig
 from fm_spark.errors import DivergenceError
 from fm_spark.parallel import side_by_side
 from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION

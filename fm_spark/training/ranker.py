@@ -10,7 +10,7 @@ import numpy as np
 from pyspark import RDD, SparkContext
 from scipy import sparse
 
-from fm_spark.config import TrainConfig
+from fm_spark.config_sections import TrainConfig
 from fm_spark.core.combine import MoveSum
 from fm_spark.core.context import NO_CONTEXT, ContextFields
 from fm_spark.core.gradient import Sampler, Settings, Workspace, make_sampler

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from fm_spark.config import TrainConfig
+from fm_spark.config_sections import TrainConfig
 from fm_spark.core.constant_steps import POINTWISE, EventSettings
 from fm_spark.core.gradient import Settings
 from fm_spark.core.pointwise_steps import Steps

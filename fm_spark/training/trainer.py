@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pyspark import SparkContext
 from scipy import sparse
 
-from fm_spark.config import TrainConfig
+from fm_spark.config_sections import TrainConfig
 from fm_spark.core.gradient import Settings
 from fm_spark.core.plan import Part
 from fm_spark.progress import progress

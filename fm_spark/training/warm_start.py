@@ -17,7 +17,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from fm_spark.config import Config, EventsConfig, TrainConfig
+from fm_spark.config import Config
+from fm_spark.config_sections import EventsConfig, TrainConfig
 from fm_spark.errors import ConfigError, TableError
 from fm_spark.tables.contracts import EVENTS, FM_MODEL, FM_PARAMETERS
 from fm_spark.tables.runs import EVALUATION, PUBLISH, ModelRecord, model_records

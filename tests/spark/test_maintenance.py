@@ -14,7 +14,8 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from small_run import all_rows, frame
 
-from fm_spark.config import MaintainConfig, load_config
+from fm_spark.config import load_config
+from fm_spark.config_sections import MaintainConfig
 from fm_spark.errors import TableError
 from fm_spark.tables import contracts as C
 from fm_spark.tables.maintenance import maintain

@@ -7,7 +7,8 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from fm_spark.config import ClusterConfig, load_config
+from fm_spark.config import load_config
+from fm_spark.config_sections import ClusterConfig
 from fm_spark.errors import ConfigError
 from fm_spark.ranking.clusters import cluster_items
 from fm_spark.ranking.kmeans import kmeans, means, nearest, normalised

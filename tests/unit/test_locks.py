@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from fm_spark.config import RunConfig, load_config
+from fm_spark.config import load_config
+from fm_spark.config_sections import RunConfig
 from fm_spark.errors import LockError
 from fm_spark.tables.contracts import LOCKS
 from fm_spark.tables.lock_row import LocalLockTable, new_row, until

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fm_spark.config import AudienceConfig, SimilarConfig, load_config
+from fm_spark.config import load_config
+from fm_spark.config_sections import AudienceConfig, SimilarConfig
 from fm_spark.core.neighbours import name_sets
 from fm_spark.errors import ConfigError
 from fm_spark.events.catalogue import Catalogue

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fm_spark.config import PopularConfig, load_config
+from fm_spark.config import load_config
+from fm_spark.config_sections import PopularConfig
 from fm_spark.core.popularity import best, growth, weighted_rating
 from fm_spark.errors import ConfigError
 from fm_spark.events.catalogue import Catalogue
