@@ -1,11 +1,12 @@
 """Times ``recommend`` as a whole at the shape of MovieLens 25M, beside Spark ALS.
 
     python -m benchmarks.recommend [--root FOLDER] [--users 162541] [--items 62423] [--k 64] [--n 100] [--seen 154]
-                                   [--als-users 1500] [--only-ours] [--cold]
+                                   [--als-users 6000] [--only-ours] [--cold] [--alike]
 
 Two cores. The tables that ``recommend`` reads are made once below ``--root`` (benchmarks/finished_run.py) and are used
-again; then the job runs as in a pipeline, in a session that has done such work before (``--cold``: in a new one): read
-the model, read every history, rank all items for every user without those seen, write ``top_n`` to Delta.
+again; with ``--alike`` they are those of the slowest case. Then the job runs as in a pipeline, in a session that has
+done such work before (``--cold``: in a new one): read the model, read every history, rank all items for every user
+without those seen, write ``top_n`` to Delta.
 """
 
 from __future__ import annotations
@@ -59,9 +60,12 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--cold", action="store_true", help="time the first job of a new session")
+    parser.add_argument(
+        "--alike", action="store_true", help="items that no bound tells apart: factors of one length and no biases"
+    )
     parser.add_argument("--only-ours", action="store_true", help="leave out Spark ALS")
     a = parser.parse_args()
-    shape = Shape(a.users, a.items, a.seen, a.k)
+    shape = Shape(a.users, a.items, a.seen, a.k, a.alike)
     os.environ.update(session_environment(os.environ))
     os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(local_submit_args("local[2]", [], {"spark.driver.memory": "4g"}))
     spark = open_session("benchmark recommend", load_config())

@@ -1,11 +1,13 @@
 """Times exact top-N on one core at the shape of MovieLens 25M, on a sample of its users.
 
     python -m benchmarks.top_n [--users 4000] [--all-users 162541] [--items 62423] [--k 64] [--n 100] [--seen 154]
+                               [--alike]
 
-Prints seconds by part and what all users would take: scoring (the matrix product and the mask alone), selection
-(everything else until the lists are there); and, where ``implicit`` can be imported, its C++ topk on the same matrices
-(it belongs in a folder of its own: ``pip install --target FOLDER implicit``, then ``PYTHONPATH=FOLDER``). The factors
-are random; no result depends on them.
+Prints the seconds of the lists and what all users would take, those of scoring every pair (the matrix product and the
+mask alone), and which part of the pairs the lists need; and, where ``implicit`` can be imported, its C++ topk on the
+same matrices (it belongs in a folder of its own: ``pip install --target FOLDER implicit tqdm``, then
+``PYTHONPATH=FOLDER``). The items are those of benchmarks/finished_run.py: factors and biases like a trained machine's,
+or with ``--alike`` items of which none can be left out.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import importlib.util
 import os
 import time
+from unittest.mock import patch
 
 # before numpy is loaded: one core is what a Spark task has
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
@@ -21,11 +24,14 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = os.environ[
 import numpy as np
 from scipy import sparse
 
+from benchmarks.finished_run import QUERY_LENGTH, count_of_items, item_side
+from fm_spark.core import topk
 from fm_spark.core.topk import (
     USER_TILE,
     Items,
     Sorted,
     UserItems,
+    _product,
     prepare_items,
     score_tiles,
     sort_items,
@@ -48,32 +54,49 @@ def main() -> None:
         ("seen", 154),
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument(
+        "--alike", action="store_true", help="items that no bound tells apart: factors of one length and no biases"
+    )
     a = parser.parse_args()
-    items, queries, seen = _inputs(a.users, a.items, a.k, a.seen)
-    _lists(items, queries[:USER_TILE], seen, a.n)  # compiles
-    scoring = _seconds(lambda: _scores(items, queries, seen))
-    by_bias = sort_items(items)
-    whole = _seconds(lambda: _lists(items, queries, seen, a.n, by_bias))
+    items, queries, seen = _inputs(a)
+    ordered = sort_items(items, float(np.median(np.linalg.norm(queries, axis=1))))
+    _lists(items, queries[:USER_TILE], seen, a.n, ordered)  # compiles
+    everything = _seconds(lambda: _scores(items, queries, seen))
+    whole = _seconds(lambda: _lists(items, queries, seen, a.n, ordered))
     print(f"{a.users:,} of {a.all_users:,} users x {a.items:,} items, one core")
-    print(f"k = {a.k}, N = {a.n}, {a.seen} seen items a user")
-    print(f"{'part':<12}{'seconds':>10}{'users/s':>12}{'all users, s':>14}")
-    for part, seconds in (("scoring", scoring), ("selection", whole - scoring), ("whole", whole)):
-        print(f"{part:<12}{seconds:>10.2f}{a.users / seconds:>12,.0f}{seconds * a.all_users / a.users:>14.1f}")
-    print(f"scoring runs at {2e-9 * a.users * a.items * a.k / scoring:.0f} GFLOP/s")
+    print(f"k = {a.k}, N = {a.n}, {a.seen} seen items a user, factors {'all alike' if a.alike else 'as trained'}")
+    print(f"{'part':<22}{'seconds':>10}{'users/s':>12}{'all users, s':>14}")
+    for part, seconds in (("the lists", whole), ("scores of all pairs", everything)):
+        print(f"{part:<22}{seconds:>10.2f}{a.users / seconds:>12,.0f}{seconds * a.all_users / a.users:>14.1f}")
+    print(f"all pairs are scored with {2e-9 * a.users * a.items * a.k / everything:.0f} GFLOP/s")
+    print(f"for the lists {_share(items, queries, seen, a.n, ordered):.1%} of them are scored")
     if importlib.util.find_spec("implicit") is None:
         print("implicit is not installed here: its topk is left out")
         return
     theirs = _implicit(items, queries, seen, a.n)
     share = f"{theirs:>10.2f}{a.users / theirs:>12,.0f}{theirs * a.all_users / a.users:>14.1f}"
-    print(f"{'implicit':<12}{share}  (one thread, the same matrices, {theirs / whole:.1f} times as long)")
+    print(f"{'implicit':<22}{share}  (one thread, the same matrices, {theirs / whole:.1f} times as long)")
 
 
-def _inputs(n_users: int, n_items: int, k: int, n_seen: int) -> tuple[Items, np.ndarray, UserItems]:
+def _inputs(a: argparse.Namespace) -> tuple[Items, np.ndarray, UserItems]:
     rng = np.random.default_rng(0)
-    items = prepare_items(rng.normal(0, 0.3, (n_items, k)), rng.normal(0, 1, n_items))
-    seen = np.concatenate([rng.choice(n_items, n_seen, replace=False) for _ in range(n_users)])
-    queries = rng.normal(0, 0.3, (n_users, k)).astype(np.float32)
-    return items, queries, user_items(np.arange(n_users + 1) * n_seen, seen.astype(np.int32))
+    factors, bias = item_side(rng, count_of_items(rng, a.items), a.k, a.alike)
+    seen = np.concatenate([rng.choice(a.items, a.seen, replace=False) for _ in range(a.users)])
+    queries = rng.normal(0, QUERY_LENGTH / np.sqrt(a.k), (a.users, a.k)).astype(np.float32)
+    return prepare_items(factors, bias), queries, user_items(np.arange(a.users + 1) * a.seen, seen.astype(np.int32))
+
+
+def _share(items: Items, queries: np.ndarray, seen: UserItems, n: int, ordered: Sorted) -> float:
+    """Which part of the pairs of users and items the lists look at."""
+    pairs = []
+
+    def product(users: np.ndarray, factors: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+        pairs.append(len(users) * len(factors))
+        return _product(users, factors, buffer)
+
+    with patch.object(topk, "_product", product):
+        _lists(items, queries, seen, n, ordered)
+    return sum(pairs) / (len(queries) * items.n_items)
 
 
 def _scores(items: Items, queries: np.ndarray, seen: UserItems) -> None:
@@ -82,11 +105,11 @@ def _scores(items: Items, queries: np.ndarray, seen: UserItems) -> None:
             pass
 
 
-def _lists(items: Items, queries: np.ndarray, seen: UserItems, n: int, by_bias: Sorted | None = None) -> None:
+def _lists(items: Items, queries: np.ndarray, seen: UserItems, n: int, ordered: Sorted) -> None:
     for first in range(0, len(queries), _BLOCK):
         block = queries[first : first + _BLOCK]
         ptr = seen.ptr[first : first + len(block) + 1]
-        top_n(items, block, n, UserItems(ptr - ptr[0], seen.items[ptr[0] : ptr[-1]]), by_bias)
+        top_n(items, block, n, UserItems(ptr - ptr[0], seen.items[ptr[0] : ptr[-1]]), ordered)
 
 
 def _implicit(items: Items, queries: np.ndarray, seen: UserItems, n: int) -> float:

@@ -135,12 +135,13 @@ def _tile_scores(
     groups = [_Group(len(queries), asked.pointwise) for _ in asked.members]
     norm = _LogSum(len(queries))
     cursor, stop = hidden.ptr[:-1].copy(), hidden.ptr[1:].copy()
+    rows = np.arange(len(queries))
     for start, tile in _score_tiles(asked, queries):
         if asked.pointwise:
             _predict(tile, offset, asked.loss, limits)
         else:
             norm.add(tile)
-        kernels.mask(tile, start, cursor, stop, hidden.items)
+        kernels.mask(tile, rows, start, cursor, stop, hidden.items)
         for group, columns in _members_between(asked.members, start, start + tile.shape[1]):
             groups[group].add(tile[:, columns])
     found = np.stack([each.score(asked) for each in groups], axis=1) if groups else np.empty((len(queries), 0))

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fm_spark.core import topk_kernels as kernels
-from fm_spark.core.topk import IntArray, ItemArray, Items, TopN, UserItems, prepare_items, top_n
+from fm_spark.core.topk import IntArray, ItemArray, Items, Sorted, TopN, UserItems, prepare_items, top_n
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -80,7 +80,7 @@ def neighbourhood(
     return Neighbourhood(metric, vectors, unit, index, weight, prepare_items(scaled, np.zeros(len(index))))
 
 
-def nearest_items(around: Neighbourhood, asked: IntArray, n: int) -> TopN:
+def nearest_items(around: Neighbourhood, asked: IntArray, n: int, ordered: Sorted | None = None) -> TopN:
     """The ``n`` nearest items of each asked-for item, without itself, by (score descending, item index ascending).
 
     An item with a vector of zeros gets an empty list; where fewer than ``n`` items can be neighbours, lists are
@@ -89,6 +89,7 @@ def nearest_items(around: Neighbourhood, asked: IntArray, n: int) -> TopN:
     Args:
         asked: int64 [n_asked], item indices, each once.
         n: length of the lists, at least 1.
+        ordered: the candidates in order (:func:`~fm_spark.core.topk.sort_items`), made once for many calls.
 
     Raises:
         ValueError: n < 1.
@@ -97,7 +98,7 @@ def nearest_items(around: Neighbourhood, asked: IntArray, n: int) -> TopN:
     vectors, unit = around.vectors[asked], around.unit[asked]
     queries = (vectors * unit[:, None]).astype(np.float32)
     wanted = n + _SLACK
-    rough = top_n(around.candidates, queries, wanted, _own_place(around, asked))
+    rough = top_n(around.candidates, queries, wanted, _own_place(around, asked), ordered)
     item, score = _in_order(rough.item, similarities(around, asked, rough.item)[1], n)
     # whoever is not among the rough ones has at most the rough score of the last of them
     bound = _SCALING_ERROR * np.linalg.norm(queries.astype(np.float64), axis=1) * around.candidates.max_norm + _TINY

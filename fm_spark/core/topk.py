@@ -80,24 +80,41 @@ class TopN(NamedTuple):
 
 
 class Sorted(NamedTuple):
-    """The same items by bias, greatest first: good ones come early, and fewer of the others look good for a while.
+    """The same items, promising ones first: most users need not look at the tiles behind those.
 
     Attributes:
         items: the items in that order.
         item: int32 [n_items], which item each of them is; place: int32 [n_items], where each item is.
+        tile_bias, tile_norm: float64 [n_tiles], the greatest bias and the greatest norm in each tile of
+            :data:`ITEM_TILE` items.
     """
 
     items: Items
     item: ItemArray
     place: ItemArray
+    tile_bias: DoubleArray
+    tile_norm: DoubleArray
 
 
-def sort_items(items: Items) -> Sorted:
-    """Sorts the items for :func:`top_n`; a copy of them, made once for many blocks of users."""
-    item = np.argsort(-items.bias, kind="stable").astype(np.int32)
+def sort_items(items: Items, reach: float = 0.0) -> Sorted:
+    """Sorts the items by ``bias + reach * norm`` for :func:`top_n`; a copy, made once for many blocks of users.
+
+    Args:
+        reach: about the Euclidean norm of the queries. The lists do not depend on it, the time does.
+    """
+    norms = _norms(items.factors)
+    item = np.argsort(-(items.bias + reach * norms), kind="stable").astype(np.int32)
     place = np.empty_like(item)
     place[item] = np.arange(len(item), dtype=np.int32)
-    return Sorted(items._replace(factors=items.factors[item], bias=items.bias[item]), item, place)
+    ordered = items._replace(factors=items.factors[item], bias=items.bias[item])
+    starts = np.arange(0, max(1, len(item)), ITEM_TILE)
+    tile_bias, tile_norm = _greatest(ordered.bias, starts), _greatest(norms[item], starts)
+    return Sorted(ordered, item, place, tile_bias, tile_norm)
+
+
+def _greatest(values: FloatArray | DoubleArray, starts: IntArray) -> DoubleArray:
+    """Of each part; minus infinity of no values."""
+    return np.maximum.reduceat(np.append(values, -np.inf), starts).astype(np.float64)
 
 
 def prepare_items(
@@ -124,8 +141,7 @@ def prepare_items(
     if allowed is not None:
         bias[~allowed] = -np.inf
     usable = np.abs(bias[np.isfinite(bias)])
-    norms = np.linalg.norm(factors.astype(np.float64), axis=1)
-    return Items(factors, bias, float(norms.max(initial=0.0)), float(usable.max(initial=0.0)))
+    return Items(factors, bias, float(_norms(factors).max(initial=0.0)), float(usable.max(initial=0.0)))
 
 
 def user_items(ptr: IntArray, items: ItemArray, keep: npt.NDArray[np.bool_] | None = None) -> UserItems:
@@ -151,7 +167,7 @@ def no_items(n_users: int) -> UserItems:
 
 
 def top_n(
-    items: Items, queries: npt.ArrayLike, n: int, seen: UserItems | None = None, by_bias: Sorted | None = None
+    items: Items, queries: npt.ArrayLike, n: int, seen: UserItems | None = None, ordered: Sorted | None = None
 ) -> TopN:
     """The ``n`` best items of every query, exactly, by (float64 score descending, item index ascending).
 
@@ -162,7 +178,7 @@ def top_n(
         queries: [n_users, k], used as float32.
         n: length of the lists, at least 1.
         seen: what to leave out; ``None`` leaves nothing out.
-        by_bias: from :func:`sort_items`; the lists are the same with and without it.
+        ordered: from :func:`sort_items`; the lists are the same with and without it.
 
     Raises:
         ValueError: n < 1, shapes that do not fit, or ``seen`` not in ascending order within a user.
@@ -173,11 +189,9 @@ def top_n(
     q, seen = _checked(items, queries, seen)
     error = rounding_error(items, q)
     kept = min(n + MARGIN, items.n_items)
-    if by_bias is None:
-        candidates, threshold = _candidates(items, q, seen, kept)
-    else:
-        candidates, threshold = _candidates(by_bias.items, q, _moved(seen, by_bias.place), kept)
-        candidates = np.append(by_bias.item, np.int32(-1))[candidates]
+    ordered = sort_items(items) if ordered is None else ordered
+    candidates, threshold = _candidates(ordered, q, _moved(seen, ordered.place), kept, error)
+    candidates = np.append(ordered.item, np.int32(-1))[candidates]
     item, score = _ordered(candidates, score_pairs(items, q, candidates), n)
     doubtful = (threshold > -np.inf) & (score[:, n - 1] <= threshold + error)
     for user in np.flatnonzero(doubtful):
@@ -223,7 +237,7 @@ def rounding_error(items: Items, queries: FloatArray) -> DoubleArray:
     Raises:
         DivergenceError: a query is not finite or its scores may exceed float32.
     """
-    size = np.linalg.norm(queries.astype(np.float64), axis=1) * items.max_norm + items.max_bias
+    size = _norms(queries) * items.max_norm + items.max_bias
     bad = ~(size < _FLOAT32_MAX)
     if bad.any():
         raise DivergenceError(
@@ -243,15 +257,25 @@ def score_tiles(
     All tiles share one buffer: a tile is gone when the next one comes.
     """
     buffer = np.empty((last - first) * ITEM_TILE, dtype=np.float32)
-    block = queries[first:last]
+    rows = np.arange(last - first)
     cursor = seen.ptr[first:last].copy()
     stop = seen.ptr[first + 1 : last + 1]
     for start in range(0, items.n_items, ITEM_TILE):
-        factors = items.factors[start : start + ITEM_TILE]
-        tile = buffer[: len(block) * len(factors)].reshape(len(block), len(factors))
-        np.matmul(block, factors.T, out=tile)
-        kernels.mask(tile, start, cursor, stop, seen.items)
+        tile = _product(queries[first:last], items.factors[start : start + ITEM_TILE], buffer)
+        kernels.mask(tile, rows, start, cursor, stop, seen.items)
         yield start, tile
+
+
+def _norms(vectors: FloatArray) -> DoubleArray:
+    """The Euclidean norms of rows, in float64 without a copy of the rows in float64."""
+    norms: DoubleArray = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    return norms
+
+
+def _product(queries: FloatArray, factors: FloatArray, buffer: FloatArray) -> FloatArray:
+    tile = buffer[: len(queries) * len(factors)].reshape(len(queries), len(factors))
+    np.matmul(queries, factors.T, out=tile)
+    return tile
 
 
 def score_pairs(items: Items, queries: FloatArray, item: ItemArray) -> DoubleArray:
@@ -278,21 +302,38 @@ def _checked(items: Items, queries: npt.ArrayLike, seen: UserItems | None) -> tu
     return q, seen
 
 
-def _candidates(items: Items, queries: FloatArray, seen: UserItems, kept: int) -> tuple[ItemArray, FloatArray]:
-    """The ``kept`` best items of each user by float32 score in any order (-1 pads), and a bound on all others."""
+def _candidates(
+    ordered: Sorted, queries: FloatArray, seen: UserItems, kept: int, error: DoubleArray
+) -> tuple[ItemArray, FloatArray]:
+    """The ``kept`` best places of each user by float32 score in any order (-1 pads), and a bound on all others.
+
+    A tile is scored for the users who may find something in it: no score in it exceeds the tile's greatest bias + its
+    greatest norm x that of the query, by Cauchy-Schwarz, and a float32 one that and ``error``.
+    """
+    items = ordered.items
     candidates = np.full((len(queries), kept), -1, dtype=np.int32)
     threshold = np.full(len(queries), -np.inf, dtype=np.float32)
     room = 2 * kept + kernels.CHUNK + 1
     score = np.empty((USER_TILE, room), dtype=np.float32)
     item = np.empty((USER_TILE, room), dtype=np.int32)
+    buffer = np.empty(USER_TILE * ITEM_TILE, dtype=np.float32)
     for first in range(0, len(queries), USER_TILE):
-        last = min(first + USER_TILE, len(queries))
-        fill = np.zeros(last - first, dtype=np.int64)
-        bar = threshold[first:last]
-        for start, tile in score_tiles(items, queries, seen, first, last):
+        own = slice(first, min(first + USER_TILE, len(queries)))
+        q, bar = queries[own], threshold[own]
+        norm = _norms(q)
+        cursor, stop = seen.ptr[:-1][own].copy(), seen.ptr[1:][own]
+        fill = np.zeros(len(q), dtype=np.int64)
+        for number, start in enumerate(range(0, items.n_items, ITEM_TILE)):
+            best = ordered.tile_bias[number] + ordered.tile_norm[number] * norm + error[own]
+            rows = np.flatnonzero(best > bar)
+            if not len(rows):
+                continue
+            asked = q if len(rows) == len(q) else q[rows]
+            tile = _product(asked, items.factors[start : start + ITEM_TILE], buffer)
+            kernels.mask(tile, rows, start, cursor, stop, seen.items)
             bias = items.bias[start : start + tile.shape[1]]
-            kernels.select(tile, bias, start, kept, score, item, fill, bar)
-        kernels.finish(score, item, fill, bar, candidates[first:last])
+            kernels.select(tile, rows, bias, start, kept, score, item, fill, bar)
+        kernels.finish(score, item, fill, bar, candidates[own])
     return candidates, threshold
 
 

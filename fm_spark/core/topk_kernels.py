@@ -34,13 +34,21 @@ def sort_within(ptr: Ints, items: Index) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def mask(tile: Floats | Doubles, start: int, cursor: Ints, stop: Ints, items: Index) -> None:
-    """Sets the seen items of the tile to -inf and moves each user's cursor behind them."""
+def mask(tile: Floats | Doubles, rows: Ints, start: int, cursor: Ints, stop: Ints, items: Index) -> None:
+    """Sets the seen items of the tile to -inf and moves each user's cursor behind them.
+
+    Args:
+        tile: [n_rows, n_items], the items from ``start`` on; tiles come in ascending order, and a user may miss some.
+        rows: int64 [n_rows], whose scores they are.
+        cursor, stop: int64 [n_users], the part of ``items`` that each user still has before him.
+    """
     end = start + tile.shape[1]
-    for user in range(tile.shape[0]):
+    for row in range(tile.shape[0]):
+        user = rows[row]
         event = cursor[user]
         while event < stop[user] and items[event] < end:
-            tile[user, items[event] - start] = -np.inf
+            if items[event] >= start:
+                tile[row, items[event] - start] = -np.inf
             event += 1
         cursor[user] = event
 
@@ -48,6 +56,7 @@ def mask(tile: Floats | Doubles, start: int, cursor: Ints, stop: Ints, items: In
 @numba.njit(cache=True, nogil=True)
 def select(
     tile: Floats,
+    rows: Ints,
     bias: Floats,
     start: int,
     kept: int,
@@ -60,9 +69,13 @@ def select(
 
     Candidates are appended to ``score``/``item`` (``fill`` of them a user, room for 2 kept + CHUNK + 1); when more than
     2 kept are there, the best ``kept`` stay and the least of them becomes the threshold that the next have to beat.
+
+    Args:
+        rows: int64 [n_rows], whose scores the rows of the tile are.
     """
     chunks = tile.shape[1] // CHUNK
-    for user in range(tile.shape[0]):
+    for row in range(tile.shape[0]):
+        user = rows[row]
         for chunk in range(chunks):
             bar = threshold[user]
             first = np.uint64(chunk) * np.uint64(CHUNK)
@@ -70,23 +83,23 @@ def select(
             # unsigned indices and a 32-bit count: without them LLVM does not vectorise this loop (8 times slower)
             for lane in range(np.uint32(CHUNK)):
                 j = first + np.uint64(lane)
-                better += np.int32(1) if tile[np.uint64(user), j] + bias[j] > bar else np.int32(0)
+                better += np.int32(1) if tile[np.uint64(row), j] + bias[j] > bar else np.int32(0)
             if better > 0:
-                _append(tile, bias, user, first, CHUNK, start, kept, score, item, fill, threshold)
+                _append(tile, row, bias, user, first, CHUNK, start, kept, score, item, fill, threshold)
         rest = np.uint64(chunks) * np.uint64(CHUNK)
-        _append(tile, bias, user, rest, tile.shape[1] % CHUNK, start, kept, score, item, fill, threshold)
+        _append(tile, row, bias, user, rest, tile.shape[1] % CHUNK, start, kept, score, item, fill, threshold)
 
 
 @numba.njit(cache=True, nogil=True)
-def _append(tile, bias, user, first, width, start, kept, score, item, fill, threshold):  # type: ignore[no-untyped-def]
+def _append(tile, row, bias, user, first, width, start, kept, score, item, fill, threshold):  # type: ignore[no-untyped-def]
     """Appends the candidates among at most ``CHUNK`` items and makes room for the next ``CHUNK``."""
     bar = threshold[user]
-    u = np.uint64(user)
+    r, u = np.uint64(row), np.uint64(user)
     place = np.uint64(fill[user])
     # writes every item and moves on only behind a good one: a branch here would be mispredicted most of the time
     for lane in range(np.uint32(width)):
         j = first + np.uint64(lane)
-        value = tile[u, j] + bias[j]
+        value = tile[r, j] + bias[j]
         score[u, place] = value
         item[u, place] = np.int32(start + j)
         place += np.uint64(1) if value > bar else np.uint64(0)

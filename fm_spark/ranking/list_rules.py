@@ -85,7 +85,7 @@ class _Pool(NamedTuple):
     """
 
     items: Items
-    by_bias: Sorted
+    ordered: Sorted
     place: npt.NDArray[np.int32] | None
     item: npt.NDArray[np.int32] | None
 
@@ -123,30 +123,31 @@ class ListMaker:
             passes = np.where(block.liked > 0, loved[block.item], known[block.item])
             hidden = user_items(block.ptr, block.item, (block.item >= 0) & ~passes)
             more = user_items(block.ptr, block.item, (block.item >= 0) & passes & ~unknown[block.item])
-        pool = self._pool(unknown)
-        best = top_n(pool.items, queries, rule.n, _moved(hidden, pool), pool.by_bias)
+        pool = self._pool(unknown, queries)
+        best = top_n(pool.items, queries, rule.n, _moved(hidden, pool), pool.ordered)
         if pool.item is not None:
             # the place behind the last stands for the end of a list, -1
             best = best._replace(item=np.append(pool.item, np.int32(-1))[best.item])
         return with_more(self._items, queries, best, more) if len(more.items) else best
 
-    def _pool(self, allowed: Mask) -> _Pool:
+    def _pool(self, allowed: Mask, queries: npt.NDArray[np.float32]) -> _Pool:
+        """``queries``: of some users, who stand for all of them."""
         key = np.packbits(allowed).tobytes()
         if key not in self._pools:
-            self._pools[key] = _pool(self._items, allowed)
+            self._pools[key] = _pool(self._items, allowed, float(np.median(np.linalg.norm(queries, axis=1))))
         return self._pools[key]
 
 
-def _pool(items: Items, allowed: Mask) -> _Pool:
+def _pool(items: Items, allowed: Mask, reach: float) -> _Pool:
     chosen = np.flatnonzero(allowed).astype(np.int32)
     if len(chosen) > _COPIED * items.n_items:
         some = items if len(chosen) == items.n_items else restrict(items, allowed)
-        return _Pool(some, sort_items(some), None, None)
+        return _Pool(some, sort_items(some, reach), None, None)
     place = np.full(items.n_items, -1, np.int32)
     place[chosen] = np.arange(len(chosen), dtype=np.int32)
     # the largest norm of all items bounds that of some
     some = items._replace(factors=items.factors[chosen], bias=items.bias[chosen])
-    return _Pool(some, sort_items(some), place, chosen)
+    return _Pool(some, sort_items(some, reach), place, chosen)
 
 
 def _moved(hidden: UserItems, pool: _Pool) -> UserItems:

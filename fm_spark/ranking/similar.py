@@ -18,6 +18,7 @@ from pyspark.sql import types as T
 from fm_spark.config_sections import SimilarConfig
 from fm_spark.core.neighbours import NameSets, Neighbourhood, common_names, name_sets, nearest_items, neighbourhood
 from fm_spark.core.rare_items import blended
+from fm_spark.core.topk import Sorted, sort_items
 from fm_spark.errors import ConfigError
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.ranking.blocks import SCORES, broadcast
@@ -117,14 +118,17 @@ def similar_rows(
 def _lists(
     sent: Broadcast[_Shared], n: int, names: list[str], batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
+    ordered = sort_items(sent.value.around.candidates, reach=1.0)
     for batch in batches:
         for first in range(0, batch.num_rows, _BLOCK):
             asked = batch.column(0).slice(first, _BLOCK).to_numpy()
-            yield _block_lists(sent.value, asked, n, names)
+            yield _block_lists(sent.value, ordered, asked, n, names)
 
 
-def _block_lists(shared: _Shared, asked: npt.NDArray[np.int64], n: int, names: list[str]) -> pa.RecordBatch:
-    best = nearest_items(shared.around, asked, n)
+def _block_lists(
+    shared: _Shared, ordered: Sorted, asked: npt.NDArray[np.int64], n: int, names: list[str]
+) -> pa.RecordBatch:
+    best = nearest_items(shared.around, asked, n, ordered)
     row, place = np.nonzero(best.item >= 0)
     one, other = asked[row].astype(np.int32), best.item[row, place]
     common = common_names(shared.genres, one, other)

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import starmap
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import types as T
 
@@ -68,6 +69,10 @@ def _sums(alone: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBa
     """The sums of each list, batch by batch; ``alone`` is the name of the only one, or empty."""
     for batch in batches:
         n, there = batch.num_rows, batch.schema.names
+        first = batch.column("rank").to_numpy() == 1
+        if alone and "diversity_cost" not in there:
+            yield _batch([alone], [[np.count_nonzero(first)], [n], *[[0]] * 4])
+            continue
         named = (pa.repeat(alone, n) if alone else batch.column("list_name")).dictionary_encode()
         names, code = named.dictionary.to_pylist(), named.indices.to_numpy()
         cost, score = (
@@ -76,19 +81,22 @@ def _sums(alone: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBa
         )
         known = ~np.isnan(cost)
         values = {
-            "users": batch.column("rank").to_numpy() == 1,
+            "users": first,
             "rows": np.ones(n, np.bool_),
             "moved": known & (cost != 0.0),
             "costs_known": known,
             "given_up": np.where(known, cost, 0.0),
             "score": np.where(known, score, 0.0),
         }
-        sums = [np.bincount(code, values[name], len(names)) for name in _SUMMED]
-        types = arrow_schema(_SUMS).types
-        arrays = [pa.array(names, types[0]), *map(pa.array, sums)]
-        yield pa.RecordBatch.from_arrays(
-            [array.cast(type_) for array, type_ in zip(arrays, types, strict=True)], names=_SUMS.names
-        )
+        yield _batch(names, [np.bincount(code, values[name], len(names)) for name in _SUMMED])
+
+
+def _batch(names: list[str], sums: Sequence[npt.ArrayLike]) -> pa.RecordBatch:
+    types = arrow_schema(_SUMS).types
+    arrays = [pa.array(names, types[0]), *map(pa.array, sums)]
+    return pa.RecordBatch.from_arrays(
+        [array.cast(type_) for array, type_ in zip(arrays, types, strict=True)], names=_SUMS.names
+    )
 
 
 def empty_lists(named: Sequence[NamedList], rules: Sequence[ListRule], made: Sequence[Counts]) -> list[Finding]:

@@ -173,6 +173,18 @@ class TableReader:
         with self._at(contract, version) as table:
             return rows_of(table, columns or contract.column_names, where)
 
+    def batches(self, contract: Contract, columns: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
+        """What :meth:`rows` gives of the newest version, a batch at a time, for rows that are many and large.
+
+        Raises:
+            TableError: as :meth:`rows`.
+        """
+        if self.local_root is None:
+            yield from self.rows(contract, None, columns, where).to_batches()
+        else:
+            with self._at(contract, None) as table:
+                yield from table.batches(columns, condition(where, table.schema))
+
     def tallied(
         self, contract: Contract, tally: Make, schema: T.StructType, version: int, columns: Sequence[str], where: Where
     ) -> pa.Table:

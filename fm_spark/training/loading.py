@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,17 +40,25 @@ from fm_spark.training.features import (
 from fm_spark.training.models import GREATEST_RATING, LEAST_RATING
 
 
-class _Field(NamedTuple):
-    """The rows of one field.
+class _Part(NamedTuple):
+    """Rows of one field that lie together.
 
     Attributes:
-        values: one a row.
+        values: text, one a row.
         bias: float64 [n]; factors: float32 [n, k].
     """
 
-    values: pd.Index[Any]
+    values: pa.Array
     bias: npt.NDArray[np.float64]
     factors: npt.NDArray[np.float32]
+
+
+class _Field(list[_Part]):
+    """The rows of one field, as they came: a model is most of what a process holds, and is not copied in between."""
+
+    def values(self) -> list[str]:
+        """The values of all rows."""
+        return [value for part in self for value in part.values.to_pylist()]
 
 
 Rows = dict[str, _Field]
@@ -97,14 +106,17 @@ def item_biases(store: TableStore, model_version: str, catalogue: Catalogue) -> 
 
 def _ranker(described: ModelRecord, rows: Rows, catalogue: Catalogue) -> Machine:
     k, decays, version = described.k, tuple(described.decays), described.model_version
-    items = [str(i) for i in catalogue.item_id]
+    items = _names(catalogue)
     own, own_bias = _table(rows, ITEM, items, k, version)
-    history = [_table(rows, field, items, k, version)[0] for field in history_fields(decays)]
+    fields = history_fields(decays)
+    history = np.empty((len(fields), catalogue.n_items, k), np.float32)
+    for field, out in zip(fields, history, strict=True):
+        _table(rows, field, items, k, version, out)
     side = item_features(catalogue, ordered_fields(rows))
     if side.parts:
         factors, bias = _side_table(rows, side, k, version)
         own, own_bias = compose(SideFeatures(side.x, factors, bias.astype(np.float32)), own, own_bias)
-    stacked = np.stack(history).reshape(len(decays), 2, catalogue.n_items, k)
+    stacked = history.reshape(len(decays), 2, catalogue.n_items, k)
     context, factors, _ = _context(rows, k, version)
     of_context = factors if context.n_rows else None
     return Machine(np.array(decays), stacked, own, own_bias.astype(np.float32), context, of_context)
@@ -112,8 +124,8 @@ def _ranker(described: ModelRecord, rows: Rows, catalogue: Catalogue) -> Machine
 
 def _event_machine(described: ModelRecord, rows: Rows, catalogue: Catalogue, whole_ids: bool) -> FmMachine:
     k, version = described.k, described.model_version
-    items = [str(i) for i in catalogue.item_id]
-    ids = _ids(rows[USER].values, whole_ids) if USER in rows else np.empty(0, np.int64)
+    items = _names(catalogue)
+    ids = _ids(rows[USER].values(), whole_ids) if USER in rows else np.empty(0, np.int64)
     side = item_features(catalogue, ordered_fields(rows))
     bag = items if BAG in rows else []
     parts = [
@@ -134,6 +146,11 @@ def _event_machine(described: ModelRecord, rows: Rows, catalogue: Catalogue, who
     return assemble(described.loss, parameters, fields, side.x if side.parts else None, ids, limits, context)
 
 
+def _names(catalogue: Catalogue) -> pa.Array:
+    """The items as the parameters' column ``value`` has them."""
+    return pa.array(catalogue.item_id).cast(pa.string())
+
+
 def _side_table(
     rows: Rows, side: Side, k: int, model_version: str
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
@@ -151,14 +168,14 @@ def _context(
     time = tuple(name for name in TIME_FIELDS if name in rows)
     user = tuple(sorted(name.removeprefix(OF_USER) for name in rows if name.startswith(OF_USER)))
     names = context_names(ContextFields(time, user))
-    values = [sorted(value for value in rows[name].values if value != UNSEEN) for name in names]
+    values = [sorted(value for value in rows[name].values() if value != UNSEEN) for name in names]
     parts = [_table(rows, name, [UNSEEN, *listed], k, version) for name, listed in zip(names, values, strict=True)]
     factors = np.concatenate([np.zeros((0, k), np.float32), *(factors for factors, _ in parts)])
     bias = np.concatenate([np.zeros(0), *(bias for _, bias in parts)])
     return ContextFields(time, user, tuple(map(tuple, values))), factors, bias
 
 
-def _ids(values: pd.Index[str], whole: bool) -> Ids:
+def _ids(values: Sequence[str], whole: bool) -> Ids:
     """The users' ids in ascending order, as in the input."""
     known = [value for value in values if value != UNSEEN]
     return np.sort(np.array(known, np.int64)) if whole else np.array(sorted(known), object)
@@ -170,18 +187,24 @@ def _read_fields(store: TableStore, where: Where) -> Rows:
     Raises:
         TableError: there is no table of parameters, or the vectors of a field are not equally long.
     """
-    found = store.rows(FM_PARAMETERS, columns=("field", "value", "bias", "factors"), where=where)
-    names = found["field"].unique().to_pylist()
-    return {name: _values(found.filter(pc.equal(found["field"], name))) for name in names}
+    rows: Rows = {}
+    for batch in store.batches(FM_PARAMETERS, ("field", "value", "bias", "factors"), where):
+        field = batch.column("field")
+        for name in pc.unique(field).to_pylist():
+            own = pc.indices_nonzero(pc.equal(field, name))
+            first, n = own[0].as_py(), len(own)
+            together = own[-1].as_py() - first == n - 1
+            part = batch.slice(first, n) if together else batch.take(own)
+            rows.setdefault(name, _Field()).append(_part(part))
+    return rows
 
 
-def _values(rows: pa.Table) -> _Field:
-    vectors = rows["factors"].combine_chunks()
-    flat = vectors.flatten().to_numpy(zero_copy_only=False)
-    if flat.size % max(len(vectors), 1):
+def _part(rows: pa.RecordBatch) -> _Part:
+    flat = rows.column("factors").flatten().to_numpy(zero_copy_only=False)
+    if flat.size % max(rows.num_rows, 1):
         raise TableError("the vectors of a field of fm_parameters are not equally long; run train again")
-    factors = flat.astype(np.float32, copy=False).reshape(len(vectors), -1)
-    return _Field(pd.Index(rows["value"].to_pylist(), dtype=object), rows["bias"].to_numpy(), factors)
+    factors = flat.astype(np.float32, copy=False).reshape(rows.num_rows, -1)
+    return _Part(rows.column("value"), rows.column("bias").to_numpy(), factors)
 
 
 def _with_later(rows: Rows, catalogue: Catalogue, learnt: npt.NDArray[np.bool_], k: int) -> Rows:
@@ -191,27 +214,33 @@ def _with_later(rows: Rows, catalogue: Catalogue, learnt: npt.NDArray[np.bool_],
     values |= {part.field: part.names for part in item_features(catalogue, ordered_fields(rows)).parts}
     grown = dict(rows)
     for field, names in values.items():
-        own = rows[field]
-        missing = [name for name in names if name not in own.values]
-        bias, factors = np.zeros(len(missing)), np.zeros((len(missing), k), np.float32)
-        grown[field] = _Field(
-            own.values.append(pd.Index(missing, dtype=object)),
-            np.concatenate([own.bias, bias]),
-            np.concatenate([own.factors, factors]),
-        )
+        known = set(rows[field].values())
+        missing = pa.array([name for name in names if name not in known], pa.string())
+        zeros = _Part(missing, np.zeros(len(missing)), np.zeros((len(missing), k), np.float32))
+        grown[field] = _Field([*rows[field], zeros])
     return grown
 
 
 def _table(
-    rows: Rows, field: str, values: list[str], k: int, model_version: str
+    rows: Rows,
+    field: str,
+    values: Sequence[str] | pa.Array,
+    k: int,
+    model_version: str,
+    out: npt.NDArray[np.float32] | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Vectors (float32 [n, k]) and biases (float64 [n]) of a field in the order of ``values``."""
-    if not values:
-        return np.zeros((0, k), np.float32), np.zeros(0)
-    place = rows[field].values.get_indexer(pd.Index(values)) if field in rows else np.array([-1])
-    if (place < 0).any():
+    """Vectors (float32 [n, k], in ``out`` if given) and biases (float64 [n]) of a field in the order of ``values``."""
+    wanted = pa.array(values, pa.string())
+    factors, bias = np.empty((len(wanted), k), np.float32) if out is None else out, np.empty(len(wanted))
+    there = np.zeros(len(wanted), np.bool_)
+    for part in rows.get(field, ()):
+        place = pc.fill_null(pc.index_in(part.values, wanted), -1).to_numpy()
+        known = np.flatnonzero(place >= 0)
+        own = slice(None) if len(known) == len(place) else known
+        factors[place[own]], bias[place[own]], there[place[own]] = part.factors[own], part.bias[own], True
+    if not there.all():
         raise TableError(
             f"model {model_version} has no parameters for some values of field {field}; it belongs to other items, "
             "run ./spark-submit.sh train again"
         )
-    return rows[field].factors[place], rows[field].bias[place]
+    return factors, bias

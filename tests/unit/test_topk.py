@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fm_spark.core import topk
 from fm_spark.core.topk import (
     MARGIN,
     USER_TILE,
     TopN,
     UserItems,
+    _product,
     no_items,
     prepare_items,
     sort_items,
@@ -117,6 +121,30 @@ def test_more_users_and_items_than_a_tile() -> None:
     assert lists_of(result) == slow_top_n(factors, bias, queries, 30, seen, np.ones(2500, np.bool_))
     scores = queries.astype(np.float64) @ factors.T.astype(np.float64) + bias
     assert np.allclose(result.score, np.take_along_axis(scores, result.item, axis=1), atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 30), share=st.sampled_from([0.0, 0.3, 0.9]))
+def test_tiles_that_cannot_hold_a_good_item_are_left_out(seed: int, n: int, share: float) -> None:
+    """Most items are short, as rare ones are in a trained machine: they are scored for few users, if for any."""
+    rng = np.random.default_rng(seed)
+    length = np.where(np.arange(600) % 10 == 0, 2.0, 0.01)
+    factors = (rng.normal(size=(600, 4)) * length[:, None]).astype(np.float32)
+    bias = np.where(rng.random(600) < 0.1, -0.5, 0.0).astype(np.float32)
+    queries = (rng.normal(size=(9, 4)) * rng.choice([0.0, 1.0, 100.0], (9, 1))).astype(np.float32)
+    seen = random_seen(rng, 9, 600, share)
+    allowed = rng.random(600) < 0.9
+    items, scored = prepare_items(factors, bias, allowed), []
+
+    def product(queries: Floats, factors: Floats, buffer: Floats) -> Floats:
+        scored.append(len(queries) * len(factors))
+        return _product(queries, factors, buffer)
+
+    with patch.object(topk, "ITEM_TILE", 16), patch.object(topk, "_product", product):
+        found = lists_of(top_n(items, queries, n, seen, sort_items(items, reach=1.0)))
+    assert found == slow_top_n(factors, bias, queries, n, seen, allowed)
+    if share == 0.0 and n <= 10 and (np.abs(queries).sum(axis=1) > 0).any():
+        assert sum(scored) < 9 * 600
 
 
 def test_a_user_who_has_seen_everything_gets_an_empty_list_and_few_items_make_short_ones() -> None:
