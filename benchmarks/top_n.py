@@ -1,13 +1,14 @@
 """Times exact top-N on one core at the shape of MovieLens 25M, on a sample of its users.
 
     python -m benchmarks.top_n [--users 4000] [--all-users 162541] [--items 62423] [--k 64] [--n 100] [--seen 154]
-                               [--alike]
+                               [--alike | --root FOLDER]
 
 Prints the seconds of the lists and what all users would take, those of scoring every pair (the matrix product and the
 mask alone), and which part of the pairs the lists need; and, where ``implicit`` can be imported, its C++ topk on the
 same matrices (it belongs in a folder of its own: ``pip install --target FOLDER implicit tqdm``, then
 ``PYTHONPATH=FOLDER``). The items are those of benchmarks/finished_run.py: factors and biases like a trained machine's,
-or with ``--alike`` items of which none can be left out.
+with ``--alike`` items of which none can be left out, with ``--root`` those of the newest model below that folder, for
+its own users and what they have seen.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ import numpy as np
 from scipy import sparse
 
 from benchmarks.finished_run import QUERY_LENGTH, count_of_items, item_side
+from fm_spark.config import load_config
 from fm_spark.core import topk
+from fm_spark.core.queries import user_queries
 from fm_spark.core.topk import (
     USER_TILE,
     Items,
@@ -38,6 +41,13 @@ from fm_spark.core.topk import (
     top_n,
     user_items,
 )
+from fm_spark.events.sequences import pack
+from fm_spark.ranking.inputs import load_inputs
+from fm_spark.session import open_session
+from fm_spark.submit import local_submit_args, session_environment
+from fm_spark.tables.contracts import EVENTS
+from fm_spark.tables.runs import PUBLISH
+from fm_spark.tables.store import TableStore
 
 _BLOCK = 2048
 
@@ -57,14 +67,19 @@ def main() -> None:
     parser.add_argument(
         "--alike", action="store_true", help="items that no bound tells apart: factors of one length and no biases"
     )
+    parser.add_argument("--root", help="take a trained machine and its users from the tables there")
     a = parser.parse_args()
-    items, queries, seen = _inputs(a)
+    items, queries, seen = _of_run(a.root) if a.root else _inputs(a)
+    a.users, a.items, a.k = len(queries), items.n_items, queries.shape[1]
+    a.all_users = a.users if a.root else a.all_users
+    looks = f"of {a.root}" if a.root else "all alike" if a.alike else "as trained"
+    seen_a_user = len(seen.items) / a.users
     ordered = sort_items(items, float(np.median(np.linalg.norm(queries, axis=1))))
     _lists(items, queries[:USER_TILE], seen, a.n, ordered)  # compiles
     everything = _seconds(lambda: _scores(items, queries, seen))
     whole = _seconds(lambda: _lists(items, queries, seen, a.n, ordered))
     print(f"{a.users:,} of {a.all_users:,} users x {a.items:,} items, one core")
-    print(f"k = {a.k}, N = {a.n}, {a.seen} seen items a user, factors {'all alike' if a.alike else 'as trained'}")
+    print(f"k = {a.k}, N = {a.n}, {seen_a_user:.0f} seen items a user, factors {looks}")
     print(f"{'part':<22}{'seconds':>10}{'users/s':>12}{'all users, s':>14}")
     for part, seconds in (("the lists", whole), ("scores of all pairs", everything)):
         print(f"{part:<22}{seconds:>10.2f}{a.users / seconds:>12,.0f}{seconds * a.all_users / a.users:>14.1f}")
@@ -84,6 +99,21 @@ def _inputs(a: argparse.Namespace) -> tuple[Items, np.ndarray, UserItems]:
     seen = np.concatenate([rng.choice(a.items, a.seen, replace=False) for _ in range(a.users)])
     queries = rng.normal(0, QUERY_LENGTH / np.sqrt(a.k), (a.users, a.k)).astype(np.float32)
     return prepare_items(factors, bias), queries, user_items(np.arange(a.users + 1) * a.seen, seen.astype(np.int32))
+
+
+def _of_run(root: str) -> tuple[Items, np.ndarray, UserItems]:
+    os.environ.update(session_environment(os.environ))
+    os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(local_submit_args("local[2]", [], {}))
+    config = load_config(overrides=[f"tables.root='{root}'"])
+    store = TableStore(open_session("benchmark top_n", config), root)
+    inputs = load_inputs(store, config, PUBLISH)
+    columns = ("user_id", "position", "item_feature", "label")
+    rows = store.rows(EVENTS, inputs.model.input_versions.get(EVENTS.name), columns)
+    ordered = rows.sort_by([("user_id", "ascending"), ("position", "ascending")]).combine_chunks()
+    block = pack(ordered, inputs.catalogue.feature_to_item)
+    store.spark.stop()
+    items = prepare_items(inputs.machine.item_factors, inputs.machine.item_bias)
+    return items, user_queries(block, inputs.machine), user_items(block.ptr, block.item)
 
 
 def _share(items: Items, queries: np.ndarray, seen: UserItems, n: int, ordered: Sorted) -> float:
