@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from pyspark.sql import functions as F
+import pyarrow as pa
+from pyspark.sql import types as T
 
 from fm_spark.errors import FmSparkError, TableError
 from fm_spark.failures import explain
@@ -67,13 +68,19 @@ def check_readable(store: TableStore, publication: Publication) -> None:
 def _problem(store: TableStore, contract: Contract, publication: Publication) -> str:
     version = publication.tables[contract.name]
     try:
-        rows = store.read(contract, version)
-        if contract.mode == "by_run":
-            rows = rows.where(F.col("run_id") == F.lit(publication.run_id))
-        # a sum over values, because Delta counts rows from its log without opening a file
-        rows.agg(F.sum(F.length("run_id"))).collect()
+        # a column of the rows, because Delta counts rows from its log without opening a file
+        where = {"run_id": publication.run_id} if contract.mode == "by_run" else {}
+        store.tallied(contract, _counted, _COUNT, version, ("run_id",), where)
     except FmSparkError as error:
         return str(error)
     except Exception as error:
         return f"{contract.name} at version {version} ({explain(error)[0]})"
     return ""
+
+
+_COUNT = T.StructType([T.StructField("rows", T.LongType())])
+
+
+def _counted(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield pa.RecordBatch.from_pydict({"rows": pa.array([batch.num_rows], pa.int64())})
