@@ -54,6 +54,30 @@ def check_together(config: Config) -> None:
     _check_train(config.train)
 
 
+def check_asked(job: str, config: Config) -> None:
+    """Refuses a job that was not told what to do, before anything is started for it.
+
+    Raises:
+        ConfigError: the message names what is missing.
+    """
+    pairs = f"give a CSV, Parquet or Delta with the columns {config.score.user_column} and {config.score.item_column}"
+    needed: dict[str, tuple[object, str]] = {
+        "rollback": (
+            config.run.id,
+            "rollback needs the run to go back to: --to RUN_ID; ./spark-submit.sh history lists them",
+        ),
+        "forget": (
+            config.forget.users,
+            "forget needs at least one person: --user ID, as in the input; may be repeated",
+        ),
+        "score": (config.score.input.strip(), f"score.input is empty; {pairs}"),
+        "rerank": (config.rerank.input.strip(), f"rerank.input is empty; {pairs}"),
+    }
+    given, message = needed.get(job, (True, ""))
+    if not given:
+        raise ConfigError(message)
+
+
 def _check_audience(audience: AudienceConfig) -> None:
     for name, text in audience.segments.items():
         key = f"audience.segments.{name}"

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fm_spark.config import Config, load_config
+from fm_spark.config_checks import check_asked
 from fm_spark.environment import (
     SINGLE_THREADED,
     cache_folder,
@@ -82,6 +83,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     check_not_connect()
     check_pair()
     config = load_config(arguments.config, overrides(arguments))  # a typo is found before a JVM is started
+    check_asked(arguments.job, config)
     submission = build(arguments, config, os.environ)
     if arguments.dry_run and arguments.job not in DRY_RUN_JOBS:
         print(submission.shell())

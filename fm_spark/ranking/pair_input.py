@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from fm_spark.config import Config
-from fm_spark.errors import ConfigError, InputError
+from fm_spark.errors import InputError
 from fm_spark.events.files import Entry, first_line
 from fm_spark.events.generic import open_table
 from fm_spark.events.layouts import GenericLayout, find_entries, generic_layout
@@ -48,11 +48,8 @@ def read_pairs(spark: SparkSession, config: Config, key: str, path: str, types: 
         types: of user_id and item_id in the events.
 
     Raises:
-        ConfigError: the path is empty.
         InputError: nothing there, an unknown form, a missing column, or lines with a wrong number of fields.
     """
-    if not path.strip():
-        raise ConfigError(f"{key} is empty; give a CSV, Parquet or Delta with the columns {_wanted(config)}")
     entries = find_entries(spark, path, key)
     layout = generic_layout(spark, entries, None)
     if layout is None:
@@ -74,10 +71,6 @@ def read_pairs(spark: SparkSession, config: Config, key: str, path: str, types: 
     payload = F.struct(*[F.col(f"c{i}") for i in range(len(columns))])
     found = rows.select(*[column.alias(role) for role, column in own.items()], PLACE, payload.alias(PAYLOAD))
     return Pairs(found, tuple(columns), name, tuple(entries), count)
-
-
-def _wanted(config: Config) -> str:
-    return f"{config.score.user_column} and {config.score.item_column}"
 
 
 def _csv(spark: SparkSession, layout: GenericLayout, config: Config) -> tuple[str, list[str], DataFrame, int]:

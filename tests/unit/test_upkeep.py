@@ -54,6 +54,13 @@ def test_a_dry_run_of_maintain_and_forget_is_the_jobs_own(job: str) -> None:
     [
         (["train", "--user", "5"], "--user is an option of forget, not of train"),
         (["forget", "--user", ""], "--user is empty"),
+        (["forget"], "forget needs at least one person: --user ID"),
+        (["rollback"], "rollback needs the run to go back to: --to RUN_ID"),
+        (["score"], "score.input is empty; give a CSV, Parquet or Delta with the columns user_id and item_id"),
+        (
+            ["rerank", "--set", "score.item_column='sku'"],
+            "rerank.input is empty; give a CSV, Parquet or Delta with the",
+        ),
         (["maintain", "--set", "maintain.keep_publications=0"], "at least 1"),
         (["maintain", "--set", "maintain.keep_hours=200"], "at most 168"),
     ],
