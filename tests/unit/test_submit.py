@@ -44,7 +44,8 @@ def test_the_command_names_master_package_job_and_arguments(capsys: pytest.Captu
 
 
 def test_what_score_answers_travels_to_the_job(capsys: pytest.CaptureFixture[str]) -> None:
-    assert after(dry_run(capsys, "score", "--as", "class"), "--as") == ["class"]
+    words = dry_run(capsys, "score", "--as", "class", "--set", "score.input='pairs.csv'")
+    assert after(words, "--as") == ["class"]
 
 
 def test_words_with_spaces_and_quotes_survive_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
