@@ -22,7 +22,6 @@ from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from fm_spark.config import Config, load_config
-from fm_spark.config_checks import check_asked
 from fm_spark.errors import FmSparkError
 from fm_spark.failures import explain
 from fm_spark.launcher import join_launcher
@@ -69,7 +68,6 @@ def job_main(job: str, run: Callable[[SparkSession, Config], object], argv: Sequ
 def run_job(job: str, run: Callable[[SparkSession, Config], object], arguments: argparse.Namespace) -> None:
     """Loads the configuration, opens the session, runs the job under the lock of its tables, stops the session."""
     config = load_config(arguments.config, overrides(arguments))
-    check_asked(job, config)
     if job in _BEGIN_A_RUN:
         config = replace(config, run=replace(config.run, id=started_run_id(config)))
     spark = open_session(job, config)

@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from fm_spark.config import Config
+from fm_spark.config_checks import check_asked
 from fm_spark.core.knn_classes import MOST_CLASSES
 from fm_spark.errors import ConfigError, InputError, TableError
 from fm_spark.events.sources import PLACE
@@ -43,10 +44,12 @@ def answer_pairs(spark: SparkSession, config: Config, job: Literal["score", "rer
     """Runs one of the jobs.
 
     Raises:
-        ConfigError, InputError, TableError: see :func:`~fm_spark.ranking.pair_input.read_pairs`,
+        ConfigError, InputError, TableError: see :func:`~fm_spark.config_checks.check_asked`,
+            :func:`~fm_spark.ranking.pair_input.read_pairs`,
             :func:`~fm_spark.tables.output.check_output`, :func:`~fm_spark.ranking.serving.served_model` and
             :func:`~fm_spark.ranking.serving.load_serving`. Nothing is written then.
     """
+    check_asked(job, config)
     paths = config.score if job == "score" else config.rerank
     store = TableStore(spark, config.tables.root)
     model = served_model(store, config)

@@ -71,7 +71,8 @@ def _sums(alone: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBa
         n, there = batch.num_rows, batch.schema.names
         first = batch.column("rank").to_numpy() == 1
         if alone and "diversity_cost" not in there:
-            yield _batch([alone], [[np.count_nonzero(first)], [n], *[[0]] * 4])
+            counts = {"users": np.count_nonzero(first), "rows": n}
+            yield _batch([alone], [[counts.get(name, 0)] for name in _SUMMED])
             continue
         named = (pa.repeat(alone, n) if alone else batch.column("list_name")).dictionary_encode()
         names, code = named.dictionary.to_pylist(), named.indices.to_numpy()

@@ -10,7 +10,7 @@ from functools import partial
 import pyarrow as pa
 from pyspark.sql import types as T
 
-from fm_spark.errors import FmSparkError, TableError
+from fm_spark.errors import TableError
 from fm_spark.failures import explain
 from fm_spark.parallel import side_by_side
 from fm_spark.tables.contracts import ALL, PUBLICATIONS, Contract
@@ -71,8 +71,6 @@ def _problem(store: TableStore, contract: Contract, publication: Publication) ->
         # a column of the rows, because Delta counts rows from its log without opening a file
         where = {"run_id": publication.run_id} if contract.mode == "by_run" else {}
         store.tallied(contract, _counted, _COUNT, version, ("run_id",), where)
-    except FmSparkError as error:
-        return str(error)
     except Exception as error:
         return f"{contract.name} at version {version} ({explain(error)[0]})"
     return ""

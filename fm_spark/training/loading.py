@@ -237,7 +237,8 @@ def _table(
         place = pc.fill_null(pc.index_in(part.values, wanted), -1).to_numpy()
         known = np.flatnonzero(place >= 0)
         own = slice(None) if len(known) == len(place) else known
-        factors[place[own]], bias[place[own]], there[place[own]] = part.factors[own], part.bias[own], True
+        to = place[own]
+        factors[to], bias[to], there[to] = part.factors[own], part.bias[own], True
     if not there.all():
         raise TableError(
             f"model {model_version} has no parameters for some values of field {field}; it belongs to other items, "
