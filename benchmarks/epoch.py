@@ -35,7 +35,8 @@ from fm_spark.training.event_learner import EventLearner
 from fm_spark.training.learner import Learner
 from fm_spark.training.planning import Cluster, Counts, plan_training
 from fm_spark.training.ranker import RankerLearner
-from fm_spark.training.resolve import AnySettings, DataSize, block_count, event_recipe, round_count
+from fm_spark.training.recipes import AnySettings, event_candidates
+from fm_spark.training.resolve import DataSize, block_count, round_count
 from fm_spark.training.rounds import RoundKey, RoundRecord, run_round
 
 
@@ -103,7 +104,7 @@ def learner_of(a: argparse.Namespace, config: TrainConfig, shape: Shape) -> tupl
     users = Users(np.arange(shape.users), once, once)
     totals = Totals(shape.events, round(3.5 * shape.events), shape.events // 2, 0.5, 5.0)
     data = EventData(Fields(shape.users, shape.items), None, users, {PUBLISH: 2 * count + 1}, {PUBLISH: totals})
-    recipe = event_recipe(config)
+    recipe = event_candidates(config, DataSize(shape.users, shape.events, shape.events // 2, shape.items))[0]
     return EventLearner(config, recipe.settings, PUBLISH, data, count), recipe.settings
 
 

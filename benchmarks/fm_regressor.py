@@ -35,7 +35,8 @@ from fm_spark.submit import local_submit_args, session_environment
 from fm_spark.training.blocks import PUBLISH, STAGES, pack_slices
 from fm_spark.training.event_data import event_data, find_users
 from fm_spark.training.event_learner import EventLearner
-from fm_spark.training.resolve import event_recipe
+from fm_spark.training.recipes import event_candidates
+from fm_spark.training.resolve import DataSize
 from fm_spark.training.rounds import RoundKey, run_round
 
 BLOCKS, ROUNDS = 32, 10
@@ -87,7 +88,8 @@ def our_rounds(events: DataFrame, data: Planted, epochs: int) -> Iterator[tuple[
     slices = pack_slices(events, places, BLOCKS, ROUNDS, 2, (0.2, 5), values=True, users=users.ids)
     seen = np.bincount(data.train.item - data.fields.item_offset, minlength=data.fields.n_items)
     known = event_data(config, slices, users, None, dict.fromkeys(STAGES, seen))
-    recipe = event_recipe(config)
+    n = len(data.train.item)
+    recipe = event_candidates(config, DataSize(len(users.ids), n, n, data.fields.n_items))[0]
     learner = EventLearner(config, recipe.settings, PUBLISH, known, seen)
     learnt = learner.start()
     seconds = time.perf_counter() - begin

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # keys of [train] that only one kind of machine reads, and the losses that do
 _OF_SOFTMAX = ("decays", "target_decay", "batch_size")
-_OF_EVENTS = ("user", "bag", "average_from", "l2_bag")
+_OF_EVENTS = ("user", "bag", "average_from", "l2_bag", "w0_rate", "l2_w0")
 _METRIC_OF = {"rmse": "squared", "log_loss": "logistic"}
 
 

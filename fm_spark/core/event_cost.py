@@ -64,11 +64,19 @@ class EventWorkload(Workload):
         )
 
     def _compute(self) -> float:
-        if self.loss == "bpr":
-            a, b = _PAIR
-            return self.positives * self.negatives * (a + b * self.k)
-        a, b = _FEATURES if self.bag or self.side_features or self.context_features or not self.user else _PLAIN
-        return self.events * (a + b * self.k)
+        events = self.positives * self.negatives if self.loss == "bpr" else self.events
+        plain = self.user and not (self.bag or self.side_features or self.context_features)
+        return events * seconds_an_event(self.loss, self.k, plain)
+
+
+def seconds_an_event(loss: str, k: int, plain: bool = False) -> float:
+    """Seconds of one core for an event, with ``bpr`` for an event and a sampled item.
+
+    Args:
+        plain: the user and the item are its only features.
+    """
+    a, b = _PAIR if loss == "bpr" else _PLAIN if plain else _FEATURES
+    return a + b * k
 
 
 def event_rows(w: EventWorkload, counts: Doubles, parts: int) -> Rows:

@@ -28,6 +28,7 @@ class Settings(NamedTuple):
 
     Attributes:
         part: which positives of a block the round visits; the default is all of them.
+        bias_rate: rate of the items' biases, as a multiple of ``learning_rate``.
     """
 
     decays: tuple[float, ...]
@@ -39,6 +40,7 @@ class Settings(NamedTuple):
     target_decay: float
     chunk_size: int = 64
     part: Part = Part()
+    bias_rate: float = 1.0
 
 
 class Sampler(NamedTuple):

@@ -57,7 +57,7 @@ def run_block(
     target = draw_targets(sequences, found, settings.target_decay, rng)
     loss = events = 0.0
     bias = parameters.bias.reshape(-1, 1)
-    rate = settings.learning_rate
+    rate, bias_rate = settings.learning_rate, settings.bias_rate * settings.learning_rate
     try:
         for batch in minibatches(found, order, target, sampler, settings, rng):
             batch_loss, weight, n, m = add_gradient(parameters, work, sequences, batch, settings, sampler.correction)
@@ -65,7 +65,7 @@ def run_block(
             loss, events = loss + batch_loss, events + weight
             share = len(batch.position) / settings.batch_size
             work.factors.step(parameters.factors, parameters.factors_state, n, rate, share * settings.l2)
-            work.bias.step(bias, parameters.bias_state, m, rate, share * settings.l2_bias)
+            work.bias.step(bias, parameters.bias_state, m, bias_rate, share * settings.l2_bias)
     finally:
         rows, moved, state = work.factors.take_back(parameters.factors, parameters.factors_state)
         items, moved_bias, bias_state = work.bias.take_back(bias, parameters.bias_state)

@@ -77,4 +77,4 @@ def gradient_step(parameters: Parameters, total: MoveSum, settings: Settings, op
     """One step of the driver in place with the summed gradient (:mod:`fm_spark.core.optimisers`)."""
     rate, bias = settings.learning_rate, parameters.bias.reshape(-1, 1)
     step_rows(optimizer, total.factors, parameters.factors, parameters.factors_state, rate, settings.l2)
-    step_rows(optimizer, total.bias, bias, parameters.bias_state, rate, settings.l2_bias)
+    step_rows(optimizer, total.bias, bias, parameters.bias_state, settings.bias_rate * rate, settings.l2_bias)

@@ -32,6 +32,7 @@ SETTINGS = (
     "target_decay",
     "learning_rate",
     "learning_rate_decay",
+    "bias_rate",
     "l2",
     "l2_bag",
     "l2_bias",

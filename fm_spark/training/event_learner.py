@@ -25,7 +25,8 @@ from fm_spark.training.blocks import Block
 from fm_spark.training.context import ContextData
 from fm_spark.training.event_data import EventData
 from fm_spark.training.learner import Array
-from fm_spark.training.resolve import RANKING_METRICS, EventRates, validation_metric
+from fm_spark.training.recipes import EventRates
+from fm_spark.training.resolve import RANKING_METRICS, init_std, validation_metric
 from fm_spark.training.validation import prediction_metrics, validation_metrics
 
 # the learnt share of likes is kept away from 0 and 1, whose log-odds are infinite
@@ -157,7 +158,7 @@ class EventLearner:
     def start(self) -> EventLearnt:
         """Random factors, zeros for users, items and context rows without events, w0 that predicts the mean."""
         fields, config = self._data.fields, self._config
-        parameters = init_fm(fields, config.k, config.init_std, self._first_w0(), config.seed)
+        parameters = init_fm(fields, config.k, init_std(config), self._first_w0(), config.seed)
         # without training events a row's side features, or nothing, must speak for it
         parameters.factors[: fields.n_users][self._data.events_of_users(self._stage) == 0] = 0.0
         parameters.factors[fields.item_offset : fields.side_offset][self._data.seen[self._stage] == 0] = 0.0

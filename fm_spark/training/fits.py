@@ -14,7 +14,8 @@ from fm_spark.errors import DivergenceError
 from fm_spark.parallel import side_by_side
 from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION
 from fm_spark.training.checkpoints import Checkpoints
-from fm_spark.training.resolve import AnyRecipe, DataSize, is_better, most_epochs, recipes_to_try, validation_metric
+from fm_spark.training.recipes import AnyRecipe, recipes_to_try
+from fm_spark.training.resolve import DataSize, is_better, most_epochs, validation_metric
 from fm_spark.training.trainer import Fit, FitState, TrainingData, fit, start_state
 
 log = logging.getLogger("fm_spark.train")

@@ -18,7 +18,8 @@ from fm_spark.core.ranker_cost import RankerWorkload
 from fm_spark.core.time_fields import TIME_FIELDS
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.training.features import item_features, side_fields
-from fm_spark.training.resolve import DataSize, EventRates, block_count, recipes_to_try, round_count
+from fm_spark.training.recipes import EventRates, recipes_to_try
+from fm_spark.training.resolve import DataSize, block_count, round_count
 
 
 @dataclass(frozen=True)

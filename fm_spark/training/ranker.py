@@ -22,6 +22,7 @@ from fm_spark.core.strategy import LocalSteps, Strategy, Synchronous
 from fm_spark.training.blocks import Block
 from fm_spark.training.context import ContextData
 from fm_spark.training.learner import Array
+from fm_spark.training.resolve import init_std
 from fm_spark.training.validation import validation_metrics
 
 
@@ -134,7 +135,7 @@ class RankerLearner:
         """Random factors, side features that have learnt nothing."""
         config = self._config
         context = self._context.liked.get(self._stage)
-        parameters = init_parameters(len(self._decays), self._count, config.k, config.init_std, config.seed, context)
+        parameters = init_parameters(len(self._decays), self._count, config.k, init_std(config), config.seed, context)
         if config.optimizer == ADAM:
             rows, items = (row_state(ADAM, len(a), w) for a, w in ((parameters.factors, config.k), (self._count, 1)))
             parameters = parameters._replace(factors_state=rows, bias_state=items)

@@ -15,7 +15,7 @@ from fm_spark.core.combine import LOSS_GRID, Accumulator, MoveSum, merge, unusab
 from fm_spark.errors import DivergenceError
 from fm_spark.training.blocks import Block
 from fm_spark.training.learner import Learner, Task, Workspace
-from fm_spark.training.resolve import AnySettings
+from fm_spark.training.recipes import AnySettings
 
 # with more partitions than this, or more bytes, sums are added up in a tree of tasks before the driver sees them
 _FLAT_PARTITIONS, _FLAT_BYTES = 16, 256 * 2**20

@@ -23,7 +23,8 @@ from fm_spark.training.event_data import EventData
 from fm_spark.training.event_learner import EventLearner
 from fm_spark.training.learner import Learner, Learnt
 from fm_spark.training.ranker import RankerLearner
-from fm_spark.training.resolve import METRIC_NAMES, AnySettings, EventRates, Recipe, is_better, validation_metric
+from fm_spark.training.recipes import AnySettings, EventRates, Recipe
+from fm_spark.training.resolve import METRIC_NAMES, is_better, validation_metric
 from fm_spark.training.rounds import RoundKey, RoundRecord, diverged, run_round
 from fm_spark.training.warm_start import WarmStart
 

@@ -35,7 +35,10 @@ LATEST = "latest"
 FULL_EPOCHS, FULL_RATE = "full_epochs", "full_learning_rate"
 # a continued fit makes this share of those epochs, beginning at the rate after that share (docs/configuration.md)
 _EPOCHS_SHARE, _RATE_SHARE = 1 / 4, 1 / 3
-_NUMBERS = {"l2": float, "l2_bias": float, "l2_bag": float, "batch_size": int, "negatives": int, "target_decay": float}
+_NUMBERS: dict[str, Any] = {
+    **dict.fromkeys(("bias_rate", "w0_rate", "l2", "l2_bias", "l2_bag", "target_decay"), float),
+    **dict.fromkeys(("batch_size", "negatives"), int),
+}
 _NAMES_SHOWN = 5
 
 

@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from fm_spark.config import load_config
 from fm_spark.core.gradient import Settings
 from fm_spark.training.blocks import PUBLISH, Block, pack_slices
-from fm_spark.training.resolve import Recipe
+from fm_spark.training.recipes import Recipe
 from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.trainer import TrainingData, fit
 

@@ -30,7 +30,8 @@ from fm_spark.training.blocks import PUBLISH, VALIDATION, pack_slices
 from fm_spark.training.checkpoints import Checkpoints, fingerprint
 from fm_spark.training.fits import FitPlan, Fits, make_fits
 from fm_spark.training.ranker import RankerLearnt, restore_ranker
-from fm_spark.training.resolve import DataSize, candidates
+from fm_spark.training.recipes import candidates
+from fm_spark.training.resolve import DataSize
 from fm_spark.training.rounds import RoundRecord
 from fm_spark.training.run_data import data_size
 from fm_spark.training.stage_counts import stage_counts

@@ -24,7 +24,8 @@ from fm_spark.training.ensemble import EnsembleLearnt, one_machine, restore_ense
 from fm_spark.training.event_learner import restore_events
 from fm_spark.training.fits import FitPlan, Fits
 from fm_spark.training.ranker import restore_ranker
-from fm_spark.training.resolve import Recipe, event_recipe
+from fm_spark.training.recipes import Recipe, event_candidates
+from fm_spark.training.resolve import DataSize
 from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.trainer import FitState, TrainingData, fit
 from jobs import evaluate, events, recommend, train
@@ -72,7 +73,8 @@ def test_a_killed_ensemble_is_resumed_to_the_same_bits(
     config = load_config(overrides=[*own, f"train.loss={loss}"])
     data = pack(in_spark(spark, rows()), config, 2, rounds=2) if loss == "squared" else ranking_data(spark, 2)
     store = TableStore(spark, str(tmp_path))
-    plan = FitPlan(VALIDATION, 0, event_recipe(config.train) if loss == "squared" else RECIPE, 2)
+    recipe = event_candidates(config.train, DataSize(1, 1, 1, 1))[0] if loss == "squared" else RECIPE
+    plan = FitPlan(VALIDATION, 0, recipe, 2)
     restore = restore_events if loss == "squared" else partial(restore_ranker, x=None)
 
     def fits() -> Fits:

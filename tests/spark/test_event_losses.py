@@ -31,7 +31,8 @@ from fm_spark.training.checkpoints import Checkpoints, fingerprint
 from fm_spark.training.event_data import event_data, find_users, needs_rows
 from fm_spark.training.event_learner import EventLearnt, restore_events
 from fm_spark.training.fits import FitPlan, Fits
-from fm_spark.training.resolve import event_recipe
+from fm_spark.training.recipes import event_candidates
+from fm_spark.training.resolve import DataSize
 from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.trainer import Fit, FitState, TrainingData, fit
 from jobs import evaluate, events, recommend, train
@@ -66,7 +67,7 @@ def pack(log: DataFrame, config: Config, partitions: int, blocks: int = 2, round
 
 
 def fitted(spark: SparkSession, config: Config, data: TrainingData, stage: str = PUBLISH) -> Fit:
-    recipe, validate = event_recipe(config.train), stage == VALIDATION
+    recipe, validate = event_candidates(config.train, DataSize(1, 1, 1, 1))[0], stage == VALIDATION
     made = fit(spark.sparkContext, data, config.train, recipe, stage, epochs=recipe.epochs, validate=validate)
     data.slices.unpersist()
     return made
@@ -129,7 +130,7 @@ def test_a_killed_fit_is_resumed_to_the_same_bits(
     config = load_config(overrides=[*SMALL, "train.loss=squared", *keys])
     data = pack(in_spark(spark, rows()), config, 2, rounds=1)
     store = TableStore(spark, str(tmp_path))
-    plan = FitPlan(PUBLISH, 0, event_recipe(config.train), 2)
+    plan = FitPlan(PUBLISH, 0, event_candidates(config.train, DataSize(1, 1, 1, 1))[0], 2)
 
     def checkpoints(run_id: str) -> Checkpoints:
         return Checkpoints(store, run_id, fingerprint(run_id, config, "1", "2", {}), (1, 0.0), restore_events)

@@ -22,7 +22,8 @@ from fm_spark.training.event_data import event_data, find_users
 from fm_spark.training.event_learner import EventLearner
 from fm_spark.training.planning import cluster_of, overridden, plan_training
 from fm_spark.training.ranker import RankerLearner
-from fm_spark.training.resolve import DataSize, event_recipe
+from fm_spark.training.recipes import event_candidates
+from fm_spark.training.resolve import DataSize
 from fm_spark.training.rounds import RoundKey, run_round
 from jobs import plan as plan_job
 
@@ -83,7 +84,7 @@ def test_predicted_bytes_of_single_events_are_those_of_the_history(spark: SparkS
     counts = np.bincount(rows.item_feature, minlength=N_ITEMS)
     liked = np.bincount(rows.item_feature[rows.label > 0], minlength=N_ITEMS)
     data = event_data(config, slices, users, None, dict.fromkeys(STAGES, counts))
-    recipe = event_recipe(config)
+    recipe = event_candidates(config, DataSize(1, 1, 1, 1))[0]
     learner = EventLearner(config, recipe.settings, PUBLISH, data, liked)
     learnt = learner.start()
     records = [

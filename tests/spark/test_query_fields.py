@@ -27,7 +27,8 @@ from fm_spark.tables.runs import EVALUATION, PUBLISH
 from fm_spark.tables.store import TableStore
 from fm_spark.training.blocks import VALIDATION, pack_slices
 from fm_spark.training.context import count_context, find_fields
-from fm_spark.training.resolve import DataSize, candidates
+from fm_spark.training.recipes import candidates
+from fm_spark.training.resolve import DataSize
 from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.trainer import TrainingData, fit
 from jobs import evaluate, events, recommend, train

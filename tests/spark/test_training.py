@@ -18,7 +18,8 @@ from fm_spark.errors import DivergenceError
 from fm_spark.training.blocks import EVALUATION, PUBLISH, VALIDATION, Block, Slices, pack_slices
 from fm_spark.training.checkpoints import Checkpoints
 from fm_spark.training.fits import make_fits
-from fm_spark.training.resolve import DataSize, Recipe, block_count, candidates, round_count, shares_users
+from fm_spark.training.recipes import Recipe, recipes_to_try
+from fm_spark.training.resolve import DataSize, block_count, round_count, shares_users
 from fm_spark.training.rounds import tree_depth
 from fm_spark.training.stage_counts import stage_counts
 from fm_spark.training.trainer import Fit, FitState, TrainingData, fit
@@ -208,11 +209,11 @@ def test_auto_follows_from_the_size() -> None:
     assert block_count(config, middle) == block_count(load_config(overrides=["train.loss=squared"]).train, middle) == 1
     assert block_count(config, DataSize(6_040, 2_000_000, 1_000_000, 3_700)) == 4
     assert 10 <= round_count(config, large, 40) <= 100
-    assert len(candidates(config, small)) > len(candidates(config, large)) == 1
+    assert len(recipes_to_try(config, small)) > len(recipes_to_try(config, large)) == 1
     assert shares_users(config, small, 8, 25)
     assert not shares_users(config, small, 8, 1)
     assert not shares_users(config, large, 40, 100)
     assert not shares_users(load_config(overrides=["train.loss=bpr"]).train, small, 8, 25)
     fixed = load_config(overrides=["train.decays=[0.5]", "train.l2=0.01", "train.blocks=3"]).train
-    assert {recipe.settings.decays for recipe in candidates(fixed, small)} == {(0.5,)}
+    assert {recipe.settings.decays for recipe in recipes_to_try(fixed, small)} == {(0.5,)}
     assert block_count(fixed, large) == 3

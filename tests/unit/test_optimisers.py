@@ -10,7 +10,8 @@ from fm_spark.core.event_strategy import EventGradients
 from fm_spark.core.optimisers import ADAM, adam_rows, row_state
 from fm_spark.core.strategy import Synchronous
 from fm_spark.errors import ConfigError
-from fm_spark.training.resolve import DataSize, candidates
+from fm_spark.training.recipes import candidates
+from fm_spark.training.resolve import DataSize
 from tests.unit.test_constant_steps import make as make_events
 from tests.unit.test_constant_steps import options
 from tests.unit.test_rounds_core import N_ITEMS, OPTIONS, K, make

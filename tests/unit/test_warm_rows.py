@@ -18,7 +18,8 @@ from fm_spark.training.ensemble import EnsembleLearnt
 from fm_spark.training.event_learner import EventLearnt
 from fm_spark.training.features import history_fields
 from fm_spark.training.ranker import RankerLearnt
-from fm_spark.training.resolve import DataSize, candidates, event_recipe
+from fm_spark.training.recipes import recipes_to_try
+from fm_spark.training.resolve import DataSize
 from fm_spark.training.warm_rows import FieldValues, Layout, OldRows, continued, old_rows
 from fm_spark.training.warm_start import OldModels, check_fields, warm_settings
 
@@ -124,7 +125,7 @@ def model(loss: str, **changes: object) -> OldModels:
 def test_what_is_auto_comes_from_the_old_model() -> None:
     config = load_config(overrides=["train.warm_start=latest", "train.negatives=32"]).train
     settled = warm_settings(config, model("softmax"))
-    (recipe,) = candidates(settled, DataSize(9, 9, 9, 9))
+    (recipe,) = recipes_to_try(settled, DataSize(9, 9, 9, 9))
     assert recipe.settings.decays == (0.8, 0.98)
     assert (recipe.settings.l2, recipe.settings.batch_size, recipe.settings.target_decay) == (0.2, 256, 0.3)
     assert recipe.settings.negatives == 32  # the configuration's own
@@ -137,7 +138,8 @@ def test_what_is_auto_comes_from_the_old_model() -> None:
     assert settled.epochs == 5
     assert settled.learning_rate == pytest.approx(0.1 * 0.85 ** (20 / 3))
     config = load_config(overrides=["train.warm_start=latest", "train.loss=bpr"]).train
-    rates = event_recipe(warm_settings(config, model("bpr"))).settings
+    (warm,) = recipes_to_try(warm_settings(config, model("bpr")), DataSize(9, 9, 9, 9))
+    rates = warm.settings
     assert (rates.user, rates.bag, rates.l2) == (True, False, 0.2)
     assert 1 <= rates.average_from <= 5
 
