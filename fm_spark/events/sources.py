@@ -190,7 +190,11 @@ def _check_header(
 ) -> None:
     for raw, column in columns.items():
         if column not in found:
-            cure = f"set {keys[raw]} to one of them" if raw in keys else "give the file as MovieLens published it"
+            as_published = (
+                "give the file as MovieLens published it; for events of your own set input.format to csv, and "
+                "input.user_column, input.item_column, input.time_column and input.value_column"
+            )
+            cure = f"set {keys[raw]} to one of them" if raw in keys else as_published
             split = f" (split at {delimiter!r})" if len(found) == 1 else ""
             raise InputError(
                 f"{file.shown} has no column {column!r}; its header has {', '.join(found) or 'no names'}{split}; {cure}"

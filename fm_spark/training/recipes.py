@@ -173,6 +173,7 @@ _BY_DRIVER = {
 }
 _ADAM_RATE = 0.003
 _L2_BIAS = {"squared": 0.02, "logistic": 0.005, "bpr": 0.02}
+_BIAS_RATE = {"squared": 0.25, "logistic": 0.5, "bpr": 1.0}
 
 
 def event_candidates(config: TrainConfig, size: DataSize) -> list[Recipe[EventRates]]:
@@ -191,7 +192,7 @@ def _event_recipe(config: TrainConfig, defaults: _Defaults) -> Recipe[EventRates
     rates = EventRates(
         loss=loss,
         learning_rate=_chosen(config.learning_rate, _ADAM_RATE if config.optimizer == "adam" else defaults.rate),
-        bias_rate=_chosen(config.bias_rate, 1.0 if by_driver or loss == "bpr" else 0.25),
+        bias_rate=_chosen(config.bias_rate, 1.0 if by_driver else _BIAS_RATE[loss]),
         w0_rate=_chosen(config.w0_rate, 0.1),
         l2=_chosen(config.l2, defaults.l2),
         l2_bag=_chosen(config.l2_bag, defaults.l2_bag),

@@ -56,6 +56,7 @@ def test_missing_column_is_named_with_the_ones_found(spark: SparkSession, tmp_pa
     message = refused(spark, tmp_path)
     assert "no column 'movieId'" in message
     assert "userId, movie, rating, timestamp" in message
+    assert "for events of your own set input.format to csv" in message
     events = write(tmp_path / "log.csv", "user_id;item_id;time\n1;1;1\n")
     assert "input.user_column" in refused(spark, events)
     assert "no column 'ts'" in refused(spark, events, input__delimiter=";", input__time_column="ts")
