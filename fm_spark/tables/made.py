@@ -9,7 +9,8 @@ Imported by Python workers, so it imports nothing that a task does not need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -70,9 +71,16 @@ def unchanged(rows: DataFrame) -> Made:
     return Made(rows, iter, rows.schema, checked=True)
 
 
+# after one task has failed, others may go on writing for a moment
+_LOOKS, _BETWEEN_LOOKS = 5, 0.2
+
+
 @dataclass(frozen=True)
 class _Plan:
+    """What a task must know; ``token`` is in the names of all files of this write."""
+
     folder: str
+    token: str
     contract: Contract
     run_id: str
     make: Make
@@ -88,19 +96,37 @@ def write_files(made: Made, contract: Contract, run_id: str, types: T.StructType
         types: the columns of the table, in order.
         folder: of the table, on a file system that all tasks see.
 
+    No other file of this write stays: neither those of the tasks that did not fail beside one that did, nor those of
+    tasks that Spark ran twice.
+
     Raises:
         TableError: in a task: rows break the contract, or do not ascend by its order.
     """
-    plan = _Plan(str(folder), contract, run_id, made.make, made.same, arrow_schema(types), made.checked)
-    rows = made.source.mapInArrow(partial(_written, plan), _FILES).collect()
-    return [File(**row.asDict()) for row in rows]
+    token = uuid4().hex
+    plan = _Plan(str(folder), token, contract, run_id, made.make, made.same, arrow_schema(types), made.checked)
+    try:
+        rows = made.source.mapInArrow(partial(_written, plan), _FILES).collect()
+    except BaseException:
+        for _ in range(_LOOKS):
+            _remove_others(folder, token, [])
+            time.sleep(_BETWEEN_LOOKS)
+        raise
+    files = [File(**row.asDict()) for row in rows]
+    _remove_others(folder, token, [file.path for file in files])
+    return files
+
+
+def _remove_others(folder: Path, token: str, kept: Collection[str]) -> None:
+    for path in folder.glob(f"part-*-{token}-*.parquet"):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _written(plan: _Plan, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """One row about the file of this task's rows; none when there are no rows."""
     contract = plan.contract
     context = TaskContext.get()
-    name = f"part-{context.partitionId() if context else 0:05d}-{uuid4()}.parquet"
+    name = f"part-{context.partitionId() if context else 0:05d}-{plan.token}-{uuid4().hex[:8]}.parquet"
     path, entry = Path(plan.folder) / name, LogEntry(contract)
     given = (_in_shape(plan, batch) for batch in plan.make(batches) if batch.num_rows)
     tables = _large(ascending(given, contract.order or contract.key, contract.name))

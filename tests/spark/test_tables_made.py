@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,22 @@ def test_rows_that_break_the_contract_leave_nothing(
         store.write_made(made(spark, "r2", **given), C.TOP_N, "r2")
     assert store.version(C.TOP_N) == version
     assert files(store) == there
+
+
+def test_the_files_of_tasks_that_did_not_fail_go_as_well(spark: SparkSession, store: TableStore) -> None:
+    good, bad = lists({}), lists({"rank": [0, 1]})
+
+    def make(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            late = batch.num_rows and batch.column(0)[0].as_py() >= 3
+            if late:
+                time.sleep(1)  # the other task has written its file by then
+            yield from (bad if late else good)([batch])
+
+    broken = Made(spark.range(0, 6, 1, 2), make, SCHEMA).with_same(run_id="r1", model_version="fm-r1")
+    with pytest.raises(TableError, match=r"top_n.*rank"):
+        store.write_made(broken, C.TOP_N, "r1")
+    assert files(store) == set()
 
 
 def test_rows_of_another_run_are_refused(spark: SparkSession, store: TableStore) -> None:
