@@ -64,19 +64,19 @@ class EventWorkload(Workload):
         )
 
     def _compute(self) -> float:
-        events = self.positives * self.negatives if self.loss == "bpr" else self.events
         plain = self.user and not (self.bag or self.side_features or self.context_features)
-        return events * seconds_an_event(self.loss, self.k, plain)
+        return epoch_seconds(self.loss, self.k, self.events, self.positives * self.negatives, plain)
 
 
-def seconds_an_event(loss: str, k: int, plain: bool = False) -> float:
-    """Seconds of one core for an event, with ``bpr`` for an event and a sampled item.
+def epoch_seconds(loss: str, k: int, events: int, pairs: int, plain: bool = False) -> float:
+    """Seconds of one core for an epoch's steps, without what rows cost on their way.
 
     Args:
-        plain: the user and the item are its only features.
+        events: what ``squared`` and ``logistic`` learn from; pairs: the liked events times the sampled items of ``bpr``.
+        plain: the user and the item are the only features.
     """
     a, b = _PAIR if loss == "bpr" else _PLAIN if plain else _FEATURES
-    return a + b * k
+    return (pairs if loss == "bpr" else events) * (a + b * k)
 
 
 def event_rows(w: EventWorkload, counts: Doubles, parts: int) -> Rows:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fm_spark.config_sections import TrainConfig
 from fm_spark.core.constant_steps import EventSettings
-from fm_spark.core.event_cost import seconds_an_event
+from fm_spark.core.event_cost import epoch_seconds
 from fm_spark.core.gradient import Settings
 from fm_spark.core.pointwise_steps import Steps
 from fm_spark.training.resolve import DataSize, most_epochs, uses_bag, uses_user
@@ -115,8 +115,7 @@ def predicted_seconds(recipe: AnyRecipe, k: int, size: DataSize) -> float:
     """Seconds on one core that a fit takes: of ``softmax`` a dozen epochs, from the number of products alone."""
     settings = recipe.settings
     if isinstance(settings, EventRates):
-        events = size.positives * settings.negatives if settings.loss == "bpr" else size.events
-        return recipe.epochs * events * seconds_an_event(settings.loss, k)
+        return recipe.epochs * epoch_seconds(settings.loss, k, size.events, size.positives * settings.negatives)
     return 12 * size.positives * settings.negatives * k * _SECONDS_PER_PRODUCT
 
 
