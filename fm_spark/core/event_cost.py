@@ -72,7 +72,7 @@ def epoch_seconds(loss: str, k: int, events: int, pairs: int, plain: bool = Fals
     """Seconds of one core for an epoch's steps, without what rows cost on their way.
 
     Args:
-        events: what ``squared`` and ``logistic`` learn from; pairs: the liked events times the sampled items of ``bpr``.
+        events: what ``squared`` and ``logistic`` learn from; pairs: liked events times sampled items (``bpr``).
         plain: the user and the item are the only features.
     """
     a, b = _PAIR if loss == "bpr" else _PLAIN if plain else _FEATURES
