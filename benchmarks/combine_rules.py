@@ -28,6 +28,7 @@ import pandas as pd
 from fm_spark.config import load_config
 from fm_spark.core.combine import MOVE_GRID, STATE_GRID, MoveSum, RowSum, adaptive_sum, merge
 from fm_spark.core.gradient import Settings, Workspace, make_sampler
+from fm_spark.core.item_scores import prepare_items, user_items
 from fm_spark.core.machine import Machine
 from fm_spark.core.metrics import rank_metrics
 from fm_spark.core.parameters import Parameters, init_parameters
@@ -35,7 +36,6 @@ from fm_spark.core.plan import Part
 from fm_spark.core.queries import user_queries
 from fm_spark.core.sequences import TEST, TRAIN, Sequences, hold_out, select, take_users
 from fm_spark.core.strategy import LocalSteps
-from fm_spark.core.topk import prepare_items, user_items
 from fm_spark.training.resolve import DataSize, shares_users
 
 CONFIG = load_config().train

@@ -28,8 +28,8 @@ import pyspark.worker  # noqa: F401, what every worker has loaded
 
 from benchmarks.finished_run import DECAYS
 from fm_spark.core.context import NO_CONTEXT
+from fm_spark.core.item_scores import prepare_items
 from fm_spark.core.machine import Machine
-from fm_spark.core.topk import prepare_items
 from fm_spark.ranking.explained import STRUCT
 from fm_spark.ranking.filters import Rule
 from fm_spark.ranking.list_rules import ListRule

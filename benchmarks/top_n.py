@@ -28,19 +28,9 @@ from scipy import sparse
 from benchmarks.finished_run import QUERY_LENGTH, count_of_items, item_side
 from fm_spark.config import load_config
 from fm_spark.core import topk
+from fm_spark.core.item_scores import USER_TILE, Items, UserItems, prepare_items, score_tiles, tile_product, user_items
 from fm_spark.core.queries import user_queries
-from fm_spark.core.topk import (
-    USER_TILE,
-    Items,
-    Sorted,
-    UserItems,
-    _product,
-    prepare_items,
-    score_tiles,
-    sort_items,
-    top_n,
-    user_items,
-)
+from fm_spark.core.topk import Sorted, sort_items, top_n
 from fm_spark.events.sequences import pack
 from fm_spark.ranking.inputs import load_inputs
 from fm_spark.session import open_session
@@ -122,9 +112,9 @@ def _share(items: Items, queries: np.ndarray, seen: UserItems, n: int, ordered: 
 
     def product(users: np.ndarray, factors: np.ndarray, buffer: np.ndarray) -> np.ndarray:
         pairs.append(len(users) * len(factors))
-        return _product(users, factors, buffer)
+        return tile_product(users, factors, buffer)
 
-    with patch.object(topk, "_product", product):
+    with patch.object(topk, "tile_product", product):
         _lists(items, queries, seen, n, ordered)
     return sum(pairs) / (len(queries) * items.n_items)
 

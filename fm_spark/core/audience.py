@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from fm_spark.core import topk_kernels as kernels
 from fm_spark.core.fm_machine import FmMachine, fm_events, user_rows
+from fm_spark.core.item_scores import ITEM_TILE, USER_TILE, UserItems
 from fm_spark.core.pointwise import predict
 from fm_spark.core.sequences import Sequences, select
-from fm_spark.core.topk import UserItems
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -33,7 +33,6 @@ ItemArray = npt.NDArray[np.int32]
 
 MEAN, MAX = "mean", "max"
 # 256 users x 1,024 items in float64 are 2 MiB
-USER_TILE, ITEM_TILE = 256, 1024
 # scores lie on this grid, coarser than what the order of summation changes: same users, same places, in any blocks
 _GRID = 2.0**24
 

@@ -8,7 +8,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from fm_spark.core.topk import DoubleArray, FloatArray, ItemArray, TopN
+from fm_spark.core.item_scores import DoubleArray, FloatArray, ItemArray
+from fm_spark.core.topk import TopN
 
 POOL = 5
 """Candidates for each place of a list."""

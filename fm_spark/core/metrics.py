@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fm_spark.core import metric_kernels as kernels
-from fm_spark.core.topk import (
+from fm_spark.core.item_scores import (
     USER_TILE,
     DoubleArray,
     FloatArray,
@@ -22,8 +22,8 @@ from fm_spark.core.topk import (
     UserItems,
     rounding_error,
     score_tiles,
-    top_n,
 )
+from fm_spark.core.topk import top_n
 
 Hits = npt.NDArray[np.bool_]
 
@@ -145,7 +145,7 @@ def rank_metrics(items: Items, queries: FloatArray, seen: UserItems, truth: User
     """Ranks all allowed items that a user has not seen and sums the metrics over the users.
 
     Args:
-        items: from :func:`fm_spark.core.topk.prepare_items`.
+        items: from :func:`fm_spark.core.item_scores.prepare_items`.
         queries: float32 [n_users, k].
         seen: items left out of each user's ranking.
         truth: held-out items of each user.

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fm_spark.core import topk_kernels as kernels
-from fm_spark.core.topk import IntArray, ItemArray, Items, Sorted, TopN, UserItems, prepare_items, top_n
+from fm_spark.core.item_scores import IntArray, ItemArray, Items, UserItems, prepare_items
+from fm_spark.core.topk import Sorted, TopN, top_n
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

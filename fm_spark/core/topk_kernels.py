@@ -1,4 +1,4 @@
-"""Compiled inner loops of :mod:`fm_spark.core.topk`."""
+"""Compiled inner loops of :mod:`fm_spark.core.topk` and :mod:`fm_spark.core.item_scores`."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from fm_spark.core.item_scores import Items, prepare_items, user_items
 from fm_spark.core.metrics import MetricSums, no_users, rank_metrics
 from fm_spark.core.queries import Ranker, user_queries
 from fm_spark.core.sequences import TEST, TRAIN, select
-from fm_spark.core.topk import Items, prepare_items, user_items
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.sequences import ordered_events
 from fm_spark.ranking.blocks import broadcast, partitions_for, user_blocks

@@ -20,9 +20,9 @@ from fm_spark.config_sections import AudienceConfig
 from fm_spark.core.audience import BestUsers, Targets, query_offsets, target_scores, targets
 from fm_spark.core.context import ContextFields
 from fm_spark.core.fm_machine import FmMachine
+from fm_spark.core.item_scores import no_items, user_items
 from fm_spark.core.queries import Ranker, user_queries
 from fm_spark.core.sequences import Sequences
-from fm_spark.core.topk import no_items, user_items
 from fm_spark.errors import ConfigError
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.histories import SparkHistories

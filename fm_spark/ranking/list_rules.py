@@ -11,19 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fm_spark.core.item_scores import Items, UserItems, no_items, restrict, user_items
 from fm_spark.core.sequences import Sequences, take_users
-from fm_spark.core.topk import (
-    Items,
-    Sorted,
-    TopN,
-    UserItems,
-    no_items,
-    restrict,
-    sort_items,
-    top_n,
-    user_items,
-    with_more,
-)
+from fm_spark.core.topk import Sorted, TopN, sort_items, top_n, with_more
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.named_lists import NamedList
 from fm_spark.ranking.filters import Mask, Rule, item_columns, item_rule, user_answers

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from fm_spark.core.constant_steps import POINTWISE
 from fm_spark.core.context import NO_CONTEXT, Context, ContextFields
 from fm_spark.core.fm_machine import FmMachine, fm_predictions, user_rows
+from fm_spark.core.item_scores import Items, prepare_items, score_pairs
 from fm_spark.core.knn_classes import class_votes, unit_rows
 from fm_spark.core.machine import Machine
 from fm_spark.core.queries import Ranker, user_queries
 from fm_spark.core.sequences import Sequences, select
 from fm_spark.core.time_fields import time_rows
-from fm_spark.core.topk import Items, prepare_items, score_pairs
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.sequences import TIME, VALUE
 from fm_spark.events.user_columns import ATTRIBUTES, user_features

@@ -15,9 +15,9 @@ from pyspark.sql import types as T
 
 from fm_spark.core.context import ContextFields
 from fm_spark.core.diversity import POOL, diversify, unit_vectors
+from fm_spark.core.item_scores import Items, prepare_items
 from fm_spark.core.queries import Ranker, user_queries
 from fm_spark.core.sequences import TRAIN, Sequences, select, take_users
-from fm_spark.core.topk import Items, prepare_items
 from fm_spark.errors import TableError
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.events.histories import Histories, Read

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from pyspark import RDD, Broadcast, SparkContext
 
 from fm_spark.core.fm_machine import FmMachine, fm_predictions
+from fm_spark.core.item_scores import Items, prepare_items, user_items
 from fm_spark.core.metrics import MetricSums, no_users, rank_metrics
 from fm_spark.core.prediction_metrics import LabelSums, RatingSums, label_sums, rating_sums
 from fm_spark.core.queries import Ranker, user_queries
 from fm_spark.core.sequences import TEST, TRAIN, Sequences, select, take_users
-from fm_spark.core.topk import Items, prepare_items, user_items
 from fm_spark.training.blocks import Block
 
 _USERS_AT_ONCE = 2048

@@ -12,9 +12,9 @@ from fm_spark.core import audience as A
 from fm_spark.core.fm_events import Fields
 from fm_spark.core.fm_machine import assemble, fm_predictions
 from fm_spark.core.fm_parameters import FmParameters
+from fm_spark.core.item_scores import no_items, user_items
 from fm_spark.core.queries import user_queries
 from fm_spark.core.sequences import select
-from fm_spark.core.topk import no_items, user_items
 from tests.unit.test_context import FIELDS, random_block
 from tests.unit.test_context import N_ITEMS as CATALOGUE
 

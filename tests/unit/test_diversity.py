@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fm_spark.core.diversity import diversify, unit_vectors
-from fm_spark.core.topk import TopN, no_items, prepare_items, top_n
+from fm_spark.core.item_scores import no_items, prepare_items
+from fm_spark.core.topk import TopN, top_n
 
 
 def slow(item: list[int], score: list[float], vectors: np.ndarray, share: float, n: int) -> list[int]:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from fm_spark.config import load_config
+from fm_spark.core.item_scores import prepare_items
 from fm_spark.core.sequences import Sequences
-from fm_spark.core.topk import prepare_items
 from fm_spark.errors import ConfigError
 from fm_spark.events.catalogue import Catalogue
 from fm_spark.filter_grammar import Condition, Every, Filter, Not, Some, parse_filter

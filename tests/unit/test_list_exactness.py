@@ -13,11 +13,12 @@ from fm_spark.core.context import Context, ContextFields
 from fm_spark.core.fm_events import Features, Fields
 from fm_spark.core.fm_machine import assemble
 from fm_spark.core.fm_parameters import FmParameters
+from fm_spark.core.item_scores import prepare_items, user_items
 from fm_spark.core.machine import Machine
 from fm_spark.core.queries import Ranker, user_queries
 from fm_spark.core.sequences import Sequences
 from fm_spark.core.side import SideFeatures, compose
-from fm_spark.core.topk import prepare_items, top_n, user_items
+from fm_spark.core.topk import top_n
 
 N_ITEMS, N_USERS, N_GENRES, K = 60, 12, 5, 6
 GREEDY = 3  # has an event with every item

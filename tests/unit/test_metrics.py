@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from fm_spark.core import metrics
+from fm_spark.core.item_scores import UserItems, no_items, prepare_items, user_items
 from fm_spark.core.metrics import METRICS, MetricSums, no_users, rank_metrics, user_metrics
-from fm_spark.core.topk import UserItems, no_items, prepare_items, user_items
 
 
 def sets(*users: list[int]) -> UserItems:

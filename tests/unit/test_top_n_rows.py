@@ -11,8 +11,8 @@ import pytest
 from test_filters import numbered
 
 from fm_spark.core.context import NO_CONTEXT
+from fm_spark.core.item_scores import prepare_items
 from fm_spark.core.machine import Machine
-from fm_spark.core.topk import prepare_items
 from fm_spark.errors import TableError
 from fm_spark.named_lists import NamedList
 from fm_spark.ranking.list_rules import list_rules

@@ -9,18 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fm_spark.core import topk
-from fm_spark.core.topk import (
-    MARGIN,
-    USER_TILE,
-    TopN,
-    UserItems,
-    _product,
-    no_items,
-    prepare_items,
-    sort_items,
-    top_n,
-    user_items,
-)
+from fm_spark.core.item_scores import USER_TILE, UserItems, no_items, prepare_items, tile_product, user_items
+from fm_spark.core.topk import MARGIN, TopN, sort_items, top_n
 from fm_spark.errors import DivergenceError
 
 Floats = npt.NDArray[np.float32]
@@ -138,9 +128,9 @@ def test_tiles_that_cannot_hold_a_good_item_are_left_out(seed: int, n: int, shar
 
     def product(queries: Floats, factors: Floats, buffer: Floats) -> Floats:
         scored.append(len(queries) * len(factors))
-        return _product(queries, factors, buffer)
+        return tile_product(queries, factors, buffer)
 
-    with patch.object(topk, "ITEM_TILE", 16), patch.object(topk, "_product", product):
+    with patch.object(topk, "ITEM_TILE", 16), patch.object(topk, "tile_product", product):
         found = lists_of(top_n(items, queries, n, seen, sort_items(items, reach=1.0)))
     assert found == slow_top_n(factors, bias, queries, n, seen, allowed)
     if share == 0.0 and n <= 10 and (np.abs(queries).sum(axis=1) > 0).any():
