@@ -32,7 +32,6 @@ Ints = npt.NDArray[np.int64]
 ItemArray = npt.NDArray[np.int32]
 
 MEAN, MAX = "mean", "max"
-# 256 users x 1,024 items in float64 are 2 MiB
 # scores lie on this grid, coarser than what the order of summation changes: same users, same places, in any blocks
 _GRID = 2.0**24
 
